@@ -1,1 +1,3 @@
-//! Stub.
+//! Leuko, a network anomaly sensor for Linux servers.
+
+pub mod source;

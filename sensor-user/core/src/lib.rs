@@ -5,5 +5,6 @@
 //! flow snapshots and is told which flows to let go.
 
 pub mod contract;
+pub mod flow;
 pub mod incident;
 pub mod time;

@@ -1,0 +1,394 @@
+//! Layout of everything that kernel and userspace share, versioned.
+
+/// Version of this layout. Userspace refuses maps of another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// Slots in a bucket of the flow table: eight 8-byte tags fill one cache line.
+pub const BUCKET_SLOTS: u32 = 8;
+
+/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96`, as two big-endian halves in host order.
+///
+/// The numeric order of the pair is the order of the addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Addr {
+    /// The first eight octets.
+    pub high: u64,
+    /// The last eight octets.
+    pub low: u64,
+}
+
+impl Addr {
+    const V4_MAPPED: u64 = 0xffff_0000_0000;
+
+    /// The mapped form of an IPv4 address given in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_v4(bits: u32) -> Self {
+        Self { high: 0, low: Self::V4_MAPPED | bits as u64 }
+    }
+
+    /// The sixteen octets in network order.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 16] {
+        (((self.high as u128) << 64) | self.low as u128).to_be_bytes()
+    }
+}
+
+impl From<core::net::IpAddr> for Addr {
+    fn from(addr: core::net::IpAddr) -> Self {
+        match addr {
+            core::net::IpAddr::V4(v4) => Self::from_v4(v4.to_bits()),
+            core::net::IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = v6.octets();
+                Self {
+                    high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                    low: u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+                }
+            }
+        }
+    }
+}
+
+/// Mapped IPv4 addresses become IPv4 again.
+impl From<Addr> for core::net::IpAddr {
+    fn from(addr: Addr) -> Self {
+        core::net::Ipv6Addr::from_octets(addr.octets()).to_canonical()
+    }
+}
+
+/// Canonical biflow key: the lower endpoint first, so that both directions meet in one entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// Address of the lower endpoint.
+    pub lo_addr: Addr,
+    /// Address of the higher endpoint.
+    pub hi_addr: Addr,
+    /// Port of the lower endpoint, 0 for protocols without ports.
+    pub lo_port: u16,
+    /// Port of the higher endpoint, 0 for protocols without ports.
+    pub hi_port: u16,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Always zero: the key is hashed and compared as bytes.
+    pub zero: [u8; 3],
+}
+
+/// Which way a packet of a biflow goes; also the index of that half in [`FlowSlot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the lower endpoint to the higher.
+    LoToHi = 0,
+    /// From the higher endpoint to the lower.
+    HiToLo = 1,
+}
+
+impl Direction {
+    /// The index of the half.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::LoToHi => Self::HiToLo,
+            Self::HiToLo => Self::LoToHi,
+        }
+    }
+}
+
+impl FlowKey {
+    /// The key of a packet and the way the packet goes.
+    #[inline(always)]
+    #[must_use]
+    pub fn canonical(src: Addr, src_port: u16, dst: Addr, dst_port: u16, proto: u8) -> (Self, Direction) {
+        let forward = (src.high, src.low, src_port) <= (dst.high, dst.low, dst_port);
+        let key = if forward {
+            Self { lo_addr: src, hi_addr: dst, lo_port: src_port, hi_port: dst_port, proto, zero: [0; 3] }
+        } else {
+            Self { lo_addr: dst, hi_addr: src, lo_port: dst_port, hi_port: src_port, proto, zero: [0; 3] }
+        };
+        (key, if forward { Direction::LoToHi } else { Direction::HiToLo })
+    }
+}
+
+/// What every packet of a direction touches: one cache line.
+///
+/// `packets`, `octets` and `psh` are exact with all CPUs writing; the rest may lose a racing update.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Half {
+    /// Wire packets.
+    pub packets: u64,
+    /// IP octets on the wire (IP total length).
+    pub octets: u64,
+    /// Time of the first packet, ns; 0 while there is none.
+    pub first_ns: u64,
+    /// Time of the latest packet, ns.
+    pub last_ns: u64,
+    /// Sum of squared IP lengths.
+    pub len_sq: u64,
+    /// Sum of squared inter-arrival times in units of (1.024 us)^2. Their plain sum is `last_ns - first_ns`.
+    pub iat_sq: u64,
+    /// TCP: the sequence number expected next.
+    pub next_seq: u32,
+    /// TCP segments with PSH.
+    pub psh: u32,
+    /// TCP: latest window, unscaled.
+    pub window: u16,
+    /// TCP: segments that announced a window of zero, RST and SYN apart; wraps.
+    pub zero_windows: u16,
+    /// Shortest IP length, 0 while there is no packet.
+    pub len_min: u16,
+    /// Longest IP length.
+    pub len_max: u16,
+}
+
+/// What few packets of a direction touch. The flag counts are exact, `retransmits` is a hint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HalfRare {
+    /// TCP segments with FIN.
+    pub fin: u32,
+    /// TCP segments with SYN.
+    pub syn: u32,
+    /// TCP segments with RST.
+    pub rst: u32,
+    /// TCP segments with URG.
+    pub urg: u32,
+    /// TCP segments with ECE.
+    pub ece: u32,
+    /// TCP segments with CWR.
+    pub cwr: u32,
+    /// TCP segments without ACK. Almost every segment has ACK, so its absence is what is counted.
+    pub no_ack: u32,
+    /// TCP segments whose end was at or before one already seen: retransmissions and keep-alives.
+    pub retransmits: u32,
+}
+
+/// One biflow: four cache lines, zeroed while unused.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowSlot {
+    /// Whose counters these are.
+    pub key: FlowKey,
+    /// TCP: time of the first SYN, ns; 0 while there is none.
+    pub syn_ns: u64,
+    /// TCP: from SYN to SYN-ACK in units of 1.024 us, at least 1; 0 while there is none.
+    pub syn_ack_delay: u32,
+    /// TCP: from SYN to the ACK that completes the handshake, same unit; 0 while there is none.
+    pub ack_delay: u32,
+    /// Latest TTL or hop limit, by direction.
+    pub ttl: [u8; 2],
+    /// [`Direction`] of the first packet seen.
+    pub initiator: u8,
+    /// 1 + [`Direction`] of the first TCP or UDP payload; 0 while there is none. Tells who speaks first.
+    pub first_payload: u8,
+    /// Interface on which the flow was first seen; 0 in captures.
+    pub ifindex: u32,
+    /// By direction.
+    pub half: [Half; 2],
+    /// By direction.
+    pub rare: [HalfRare; 2],
+}
+
+/// State of a slot, in the low two bits of its tag; the other bits are the key's hash.
+///
+/// A tag goes FREE -> CLAIMED -> LIVE in the kernel and LIVE -> DEAD -> FREE in userspace, never otherwise.
+pub mod tag {
+    /// Nobody uses the slot and its memory is zero. The whole tag is zero.
+    pub const FREE: u64 = 0;
+    /// A CPU is writing the key. The whole tag is this value.
+    pub const CLAIMED: u64 = 1;
+    /// The slot counts.
+    pub const LIVE: u64 = 2;
+    /// Userspace has unlinked the slot; after a grace period its counters are final.
+    pub const DEAD: u64 = 3;
+    /// The bits of the state.
+    pub const STATE: u64 = 3;
+}
+
+/// Where a packet was seen; the index into the counters map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Hook {
+    /// Packets that arrive.
+    Ingress = 0,
+    /// Packets that leave.
+    Egress = 1,
+}
+
+impl Hook {
+    /// Every hook, in the order of the counters map.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// Why a packet is in no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(usize)]
+pub enum Reason {
+    /// ARP.
+    Arp = 0,
+    /// Any other network protocol than IP and ARP.
+    NonIp = 1,
+    /// More VLAN tags than two.
+    VlanDepth = 2,
+    /// Shorter than its headers.
+    Truncated = 3,
+    /// Headers that contradict themselves.
+    Malformed = 4,
+    /// More IPv6 extension headers than are followed.
+    ExtensionDepth = 5,
+    /// A link layer that is not understood (captures only).
+    LinkType = 6,
+    /// The flow table had no room.
+    TableFull = 7,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+
+    /// Every reason, in the order of [`Counters::unaccounted`].
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Arp,
+        Self::NonIp,
+        Self::VlanDepth,
+        Self::Truncated,
+        Self::Malformed,
+        Self::ExtensionDepth,
+        Self::LinkType,
+        Self::TableFull,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arp => "arp",
+            Self::NonIp => "non_ip",
+            Self::VlanDepth => "vlan_depth",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::ExtensionDepth => "extension_depth",
+            Self::LinkType => "link_type",
+            Self::TableFull => "table_full",
+        }
+    }
+}
+
+/// Conservation counters of one hook. `packets` = packets in flows + sum of `unaccounted`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Wire packets seen by the hook.
+    pub packets: u64,
+    /// Later fragments: accounted to a flow without ports.
+    pub fragments: u64,
+    /// Packets in no flow, by [`Reason`].
+    pub unaccounted: [u64; Reason::COUNT],
+}
+
+impl Counters {
+    /// Packets in no flow, whatever the reason.
+    #[must_use]
+    pub fn unaccounted_total(&self) -> u64 {
+        self.unaccounted.iter().sum()
+    }
+
+    /// Adds another CPU's or hook's counters.
+    pub fn merge(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.fragments += other.fragments;
+        for (mine, theirs) in self.unaccounted.iter_mut().zip(&other.unaccounted) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// Load-time constants of the kernel program: read-only, so the verifier removes what they switch off.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Secret seed of the flow hash.
+    pub seed: u64,
+    /// When not zero, the time of every packet: for tests.
+    pub fixed_ns: u64,
+    /// Buckets of the flow table.
+    pub buckets: u32,
+    /// Always zero: the struct has no hidden padding.
+    pub zero: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Addr>() == 16);
+    assert!(size_of::<FlowKey>() == 40);
+    assert!(size_of::<Half>() == 64);
+    assert!(size_of::<HalfRare>() == 32);
+    assert!(size_of::<FlowSlot>() == 256);
+    assert!(core::mem::offset_of!(FlowSlot, half) == 64);
+    assert!(core::mem::offset_of!(FlowSlot, rare) == 192);
+    assert!(size_of::<Counters>() == 80);
+    assert!(size_of::<Settings>() == 24);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: repr(C), no padding (asserted sizes are the sums of the fields), no pointers; every bit pattern is valid.
+    unsafe impl aya::Pod for super::Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Settings {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::IpAddr;
+
+    #[test]
+    fn both_directions_meet_in_one_key() {
+        let a = Addr::from("192.0.2.9".parse::<IpAddr>().unwrap());
+        let b = Addr::from("192.0.2.10".parse::<IpAddr>().unwrap());
+        let (forward, way) = FlowKey::canonical(a, 50_000, b, 443, 6);
+        let (reverse, back) = FlowKey::canonical(b, 443, a, 50_000, 6);
+        assert_eq!(forward, reverse);
+        assert_eq!((way, back), (Direction::LoToHi, Direction::HiToLo));
+    }
+
+    #[test]
+    fn ports_order_a_flow_to_oneself() {
+        let a = Addr::from_v4(0x7f00_0001);
+        assert_eq!(FlowKey::canonical(a, 9, a, 7, 17).0, FlowKey::canonical(a, 7, a, 9, 17).0);
+    }
+
+    #[test]
+    fn addresses_round_trip() {
+        for text in ["192.0.2.1", "2001:db8::1", "0.0.0.0", "::1", "255.255.255.255"] {
+            let addr: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Addr::from(addr)), addr);
+        }
+    }
+
+    #[test]
+    fn reasons_index_their_own_counter() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Frames as the hooks see them: direct access to the linear part, a helper for the rest.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use sensor_ebpf::packet::{MAX_OFFSET, Reader};
+
+/// A frame at the XDP hook. Drivers keep the headers in the linear part of a multi-buffer frame.
+pub struct XdpFrame {
+    data: usize,
+    data_end: usize,
+}
+
+impl XdpFrame {
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { data: ctx.data(), data_end: ctx.data_end() }
+    }
+}
+
+impl Reader for XdpFrame {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        linear(self.data, self.data_end, offset)
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        (self.data_end - self.data) as u32
+    }
+}
+
+/// A frame at a TC hook.
+pub struct TcFrame<'a> {
+    ctx: &'a TcContext,
+    data: usize,
+    data_end: usize,
+}
+
+impl<'a> TcFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx, data: ctx.data(), data_end: ctx.data_end() }
+    }
+
+    /// Payload octets of each segment of a super-packet, 0 for an ordinary packet.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs; the field exists since Linux 5.7.
+        unsafe { (*self.ctx.skb.skb).gso_size }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+}
+
+impl Reader for TcFrame<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        linear(self.data, self.data_end, offset).or_else(|| beyond_linear(self.ctx, offset))
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        self.ctx.len()
+    }
+}
+
+#[inline(always)]
+fn linear<const N: usize>(data: usize, data_end: usize, offset: usize) -> Option<[u8; N]> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let start = data + offset;
+    if start + N > data_end {
+        return None;
+    }
+    // SAFETY: `N` octets from `start` are inside the packet; an array of octets has no alignment.
+    Some(unsafe { *(start as *const [u8; N]) })
+}
+
+#[inline(always)]
+fn beyond_linear<const N: usize>(ctx: &TcContext, offset: usize) -> Option<[u8; N]> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let mut octets = [0u8; N];
+    // SAFETY: the helper writes exactly `N` octets into the array or fails.
+    let result = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast_const(), offset as u32, octets.as_mut_ptr().cast(), N as u32) };
+    (result == 0).then_some(octets)
+}

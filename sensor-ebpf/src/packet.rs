@@ -1,0 +1,334 @@
+//! From headers to [`Packet`]: Ethernet, VLAN, IPv4, IPv6 and its extension headers, TCP, UDP, SCTP, others by protocol.
+
+use crate::abi::{Addr, Reason};
+
+/// Largest offset at which a header may start: keeps every read bounded for the verifier.
+pub const MAX_OFFSET: usize = 1 << 12;
+
+/// VLAN tags that are followed.
+pub const VLAN_DEPTH: usize = 2;
+
+/// IPv6 extension headers that are followed.
+pub const EXTENSION_DEPTH: usize = 8;
+
+/// Random access to the octets of a frame.
+pub trait Reader {
+    /// The `N` octets at `offset`, or nothing where the frame is shorter.
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// Octets of the whole frame on the wire.
+    fn wire_len(&self) -> u32;
+}
+
+/// EtherTypes.
+pub mod ethertype {
+    /// Internet Protocol version 4.
+    pub const IPV4: u16 = 0x0800;
+    /// Address Resolution Protocol.
+    pub const ARP: u16 = 0x0806;
+    /// IEEE 802.1Q tag.
+    pub const VLAN: u16 = 0x8100;
+    /// Internet Protocol version 6.
+    pub const IPV6: u16 = 0x86dd;
+    /// IEEE 802.1ad service tag.
+    pub const QINQ: u16 = 0x88a8;
+    /// Pre-standard service tag.
+    pub const QINQ_OLD: u16 = 0x9100;
+}
+
+/// IANA protocol numbers.
+pub mod proto {
+    /// Internet Control Message.
+    pub const ICMP: u8 = 1;
+    /// Transmission Control.
+    pub const TCP: u8 = 6;
+    /// User Datagram.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// Stream Control Transmission.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
+}
+
+/// Bits of the TCP flags octet (RFC 9293).
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement field is valid.
+    pub const ACK: u8 = 0x10;
+    /// The urgent pointer is valid.
+    pub const URG: u8 = 0x20;
+    /// ECN echo.
+    pub const ECE: u8 = 0x40;
+    /// Congestion window reduced.
+    pub const CWR: u8 = 0x80;
+}
+
+/// What the sensor knows of one IP packet, or of one offloaded super-packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Sender.
+    pub src: Addr,
+    /// Receiver.
+    pub dst: Addr,
+    /// 0 for protocols without ports and for later fragments.
+    pub src_port: u16,
+    /// 0 for protocols without ports and for later fragments.
+    pub dst_port: u16,
+    /// IANA protocol number; the last one reached in IPv6.
+    pub proto: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TCP flags; 0 for others and where the header is cut short.
+    pub tcp_flags: u8,
+    /// A fragment that is not the first: it has no transport header.
+    pub later_fragment: bool,
+    /// TCP window, unscaled.
+    pub window: u16,
+    /// TCP sequence number.
+    pub seq: u32,
+    /// IP total length: headers and payload, without link layer and padding.
+    pub ip_octets: u32,
+    /// Octets before the transport payload, counted from the IP header.
+    pub header_octets: u32,
+}
+
+impl Packet {
+    /// Octets of transport payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload(&self) -> u32 {
+        self.ip_octets.saturating_sub(self.header_octets)
+    }
+}
+
+/// Parses an Ethernet frame.
+///
+/// # Errors
+/// The reason why the packet belongs to no flow.
+#[inline(always)]
+pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
+    let mut offset = 14;
+    let mut kind = u16_at(frame, 12)?;
+    for _ in 0..VLAN_DEPTH {
+        if !is_vlan(kind) {
+            break;
+        }
+        kind = u16_at(frame, offset + 2)?;
+        offset += 4;
+    }
+    if is_vlan(kind) {
+        return Err(Reason::VlanDepth);
+    }
+    parse_network(frame, kind, offset)
+}
+
+/// Parses what follows the link layer.
+///
+/// # Errors
+/// The reason why the packet belongs to no flow.
+#[inline(always)]
+pub fn parse_network<R: Reader>(frame: &R, kind: u16, offset: usize) -> Result<Packet, Reason> {
+    match kind {
+        ethertype::IPV4 => parse_ipv4(frame, offset),
+        ethertype::IPV6 => parse_ipv6(frame, offset),
+        ethertype::ARP => Err(Reason::Arp),
+        _ => Err(Reason::NonIp),
+    }
+}
+
+const fn is_vlan(kind: u16) -> bool {
+    matches!(kind, ethertype::VLAN | ethertype::QINQ | ethertype::QINQ_OLD)
+}
+
+#[inline(always)]
+fn parse_ipv4<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
+    let [version_ihl, _, length_1, length_0, _, _, fragment_1, fragment_0] = bytes_at::<R, 8>(frame, offset)?;
+    let [ttl, proto, _, _] = bytes_at::<R, 4>(frame, offset + 8)?;
+    let header = usize::from(version_ihl & 0x0f) * 4;
+    let total = u32::from(u16::from_be_bytes([length_1, length_0]));
+    if version_ihl >> 4 != 4 || header < 20 {
+        return Err(Reason::Malformed);
+    }
+    let ip_octets = announced_or_left(frame, total, offset);
+    if (ip_octets as usize) < header {
+        return Err(Reason::Malformed);
+    }
+    let packet = Packet {
+        src: Addr::from_v4(u32_at(frame, offset + 12)?),
+        dst: Addr::from_v4(u32_at(frame, offset + 16)?),
+        proto,
+        ttl,
+        later_fragment: u16::from_be_bytes([fragment_1, fragment_0]) & 0x1fff != 0,
+        ip_octets,
+        header_octets: header as u32,
+        ..Packet::default()
+    };
+    parse_transport(frame, offset + header, packet)
+}
+
+#[inline(always)]
+fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
+    let [version, _, _, _, length_1, length_0, mut next, ttl] = bytes_at::<R, 8>(frame, offset)?;
+    if version >> 4 != 6 {
+        return Err(Reason::Malformed);
+    }
+    let payload = u32::from(u16::from_be_bytes([length_1, length_0]));
+    // A payload length of zero is a jumbogram (RFC 2675) or a super-packet above 64 KiB, unless nothing follows.
+    let ip_octets = if payload == 0 && next != NO_NEXT_HEADER {
+        announced_or_left(frame, 0, offset)
+    } else {
+        payload + 40
+    };
+    let src = Addr { high: u64_at(frame, offset + 8)?, low: u64_at(frame, offset + 16)? };
+    let dst = Addr { high: u64_at(frame, offset + 24)?, low: u64_at(frame, offset + 32)? };
+    let mut at = offset + 40;
+    let mut later_fragment = false;
+    let mut depth = 0;
+    while is_extension(next) {
+        if depth == EXTENSION_DEPTH {
+            return Err(Reason::ExtensionDepth);
+        }
+        depth += 1;
+        let [following, length, fragment_1, fragment_0] = bytes_at::<R, 4>(frame, at)?;
+        let octets = match next {
+            FRAGMENT => {
+                later_fragment = u16::from_be_bytes([fragment_1, fragment_0]) & 0xfff8 != 0;
+                8
+            }
+            // RFC 4302: in 4-octet units, minus 2.
+            AUTHENTICATION => (usize::from(length) + 2) * 4,
+            // RFC 8200: in 8-octet units, not counting the first.
+            _ => (usize::from(length) + 1) * 8,
+        };
+        next = following;
+        at += octets;
+        if later_fragment {
+            break;
+        }
+    }
+    let packet = Packet {
+        src,
+        dst,
+        proto: next,
+        ttl,
+        later_fragment,
+        ip_octets,
+        header_octets: (at - offset) as u32,
+        ..Packet::default()
+    };
+    parse_transport(frame, at, packet)
+}
+
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const NO_NEXT_HEADER: u8 = 59;
+
+/// Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6.
+const fn is_extension(next: u8) -> bool {
+    matches!(next, 0 | 43 | FRAGMENT | AUTHENTICATION | 60 | 135 | 139 | 140)
+}
+
+#[inline(always)]
+fn parse_transport<R: Reader>(frame: &R, offset: usize, mut packet: Packet) -> Result<Packet, Reason> {
+    if packet.later_fragment {
+        return Ok(packet);
+    }
+    match packet.proto {
+        proto::TCP => parse_tcp(frame, offset, &mut packet)?,
+        proto::UDP | proto::UDPLITE => {
+            parse_ports(frame, offset, &mut packet)?;
+            packet.header_octets += 8;
+        }
+        proto::SCTP => {
+            parse_ports(frame, offset, &mut packet)?;
+            packet.header_octets += 12;
+        }
+        _ => {}
+    }
+    Ok(packet)
+}
+
+#[inline(always)]
+fn parse_ports<R: Reader>(frame: &R, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let [src_1, src_0, dst_1, dst_0] = bytes_at::<R, 4>(frame, offset)?;
+    packet.src_port = u16::from_be_bytes([src_1, src_0]);
+    packet.dst_port = u16::from_be_bytes([dst_1, dst_0]);
+    Ok(())
+}
+
+/// A TCP header that ends after its ports still names its flow; its flags then count as absent.
+#[inline(always)]
+fn parse_tcp<R: Reader>(frame: &R, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    parse_ports(frame, offset, packet)?;
+    let (Ok(seq), Ok([data_offset, flags, window_1, window_0])) =
+        (u32_at(frame, offset + 4), bytes_at::<R, 4>(frame, offset + 12))
+    else {
+        packet.header_octets += 20;
+        return Ok(());
+    };
+    packet.seq = seq;
+    packet.tcp_flags = flags;
+    packet.window = u16::from_be_bytes([window_1, window_0]);
+    let header = u32::from(data_offset >> 4) * 4;
+    packet.header_octets += if header < 20 { 20 } else { header };
+    Ok(())
+}
+
+/// The announced length, or what is left of the frame where the header says zero (segmentation offload).
+#[inline(always)]
+fn announced_or_left<R: Reader>(frame: &R, announced: u32, offset: usize) -> u32 {
+    if announced != 0 { announced } else { frame.wire_len().saturating_sub(offset as u32) }
+}
+
+#[inline(always)]
+fn bytes_at<R: Reader, const N: usize>(frame: &R, offset: usize) -> Result<[u8; N], Reason> {
+    frame.bytes(offset).ok_or(Reason::Truncated)
+}
+
+#[inline(always)]
+fn u16_at<R: Reader>(frame: &R, offset: usize) -> Result<u16, Reason> {
+    Ok(u16::from_be_bytes(bytes_at(frame, offset)?))
+}
+
+#[inline(always)]
+fn u32_at<R: Reader>(frame: &R, offset: usize) -> Result<u32, Reason> {
+    Ok(u32::from_be_bytes(bytes_at(frame, offset)?))
+}
+
+#[inline(always)]
+fn u64_at<R: Reader>(frame: &R, offset: usize) -> Result<u64, Reason> {
+    Ok(u64::from_be_bytes(bytes_at(frame, offset)?))
+}
+
+/// A frame held in memory: what captures and tests read.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceReader<'a> {
+    /// The captured octets.
+    pub data: &'a [u8],
+    /// Octets of the whole frame on the wire, at least `data.len()`.
+    pub wire_len: u32,
+}
+
+impl Reader for SliceReader<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        self.data.get(offset..)?.first_chunk().copied()
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        self.wire_len
+    }
+}

@@ -1,0 +1,176 @@
+//! Network interfaces: which one to watch, and what is known of it.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// An interface that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its ARPHRD_* type.
+    pub hardware: u16,
+}
+
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_LOOPBACK: u16 = 772;
+
+impl Interface {
+    /// Looks an interface up by name.
+    ///
+    /// # Errors
+    /// When there is none; the message lists those that exist.
+    pub fn find(name: &str) -> Result<Self> {
+        let path = sysfs(name);
+        if name.contains('/') || name.is_empty() || !path.exists() {
+            bail!("there is no interface {name:?}; there are: {}", names()?.join(", "));
+        }
+        let hardware = fs::read_to_string(path.join("type")).with_context(|| format!("read the type of {name}"))?;
+        let hardware = hardware.trim().parse().with_context(|| format!("understand the type of {name}"))?;
+        Ok(Self { name: name.to_owned(), hardware })
+    }
+
+    /// The interface of the default route, IPv4 before IPv6, lowest metric first.
+    ///
+    /// # Errors
+    /// When there is no default route.
+    pub fn of_default_route() -> Result<Self> {
+        let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
+        let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+        match default_route_v4(&v4).or_else(|| default_route_v6(&v6)) {
+            Some(name) => Self::find(&name),
+            None => bail!(
+                "there is no default route to tell which interface to watch; choose with --interface one of: {}",
+                names()?.join(", ")
+            ),
+        }
+    }
+
+    /// Refuses interfaces without an Ethernet header (tun, wireguard, ppp).
+    ///
+    /// # Errors
+    /// When frames of this interface do not begin with an Ethernet header.
+    pub fn require_ethernet(&self) -> Result<()> {
+        if matches!(self.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK) {
+            return Ok(());
+        }
+        bail!(
+            "{} carries no Ethernet frames (type {}); watch the physical interface below it instead",
+            self.name,
+            self.hardware
+        )
+    }
+
+    /// The driver, where sysfs tells.
+    #[must_use]
+    pub fn driver(&self) -> Option<String> {
+        let link = fs::read_link(sysfs(&self.name).join("device/driver")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Whether it is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        const IFF_UP: u32 = 1;
+        let flags = fs::read_to_string(sysfs(&self.name).join("flags")).unwrap_or_default();
+        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & IFF_UP != 0)
+    }
+}
+
+/// Addresses of this host, on all interfaces.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()?
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+fn sysfs(name: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(name)
+}
+
+fn names() -> Result<Vec<String>> {
+    let entries = fs::read_dir("/sys/class/net").context("list network interfaces")?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// `/proc/net/route`: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
+fn default_route_v4(table: &str) -> Option<String> {
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (&name, &destination, &metric, &mask) = (fields.first()?, fields.get(1)?, fields.get(6)?, fields.get(7)?);
+            (destination == "00000000" && mask == "00000000").then_some((metric.parse::<u32>().ok()?, name))
+        })
+        .min_by_key(|&(metric, _)| metric)
+        .map(|(_, name)| name.to_owned())
+}
+
+/// `/proc/net/ipv6_route`: destination prefix-length source prefix-length next-hop metric refcnt use flags name
+fn default_route_v6(table: &str) -> Option<String> {
+    table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (&prefix, &metric, &name) = (fields.get(1)?, fields.get(5)?, fields.get(9)?);
+            let all_zero = fields.first()?.bytes().all(|digit| digit == b'0');
+            let metric = u32::from_str_radix(metric, 16).ok()?;
+            (all_zero && prefix == "00" && name != "lo").then_some((metric, name))
+        })
+        .min_by_key(|&(metric, _)| metric)
+        .map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_route_has_the_lowest_metric() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                     wlan0\t00000000\t0102A8C0\t0003\t0\t0\t600\t00000000\n\
+                     eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\n\
+                     eth0\t0002A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n";
+        assert_eq!(default_route_v4(table).as_deref(), Some("eth0"));
+        assert_eq!(default_route_v4("Iface\n"), None);
+    }
+
+    #[test]
+    fn ipv6_default_route_is_not_the_loopback_reject() {
+        let zero = "0".repeat(32);
+        let table = format!(
+            "{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n\
+             {zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n"
+        );
+        assert_eq!(default_route_v6(&table).as_deref(), Some("eth1"));
+    }
+
+    #[test]
+    fn a_missing_interface_is_named_with_those_that_exist() {
+        let error = Interface::find("nosuch0").unwrap_err().to_string();
+        assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
+    }
+
+    #[test]
+    fn names_cannot_leave_sysfs() {
+        assert!(Interface::find("../../etc").is_err());
+    }
+}
