@@ -141,7 +141,7 @@ pub struct Half {
     pub next_seq: u32,
     /// TCP segments with PSH.
     pub psh: u32,
-    /// TCP: latest window, unscaled.
+    /// TCP: latest window, unscaled. ICMP and ICMPv6: latest type (high octet) and code.
     pub window: u16,
     /// TCP: segments that announced a window of zero, RST and SYN apart; wraps.
     pub zero_windows: u16,

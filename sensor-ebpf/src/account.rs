@@ -129,6 +129,7 @@ pub unsafe fn observe<A: Adder>(
             }
             return;
         }
+        (*half).window = packet.window;
         if (*slot).first_payload == 0 && packet.payload() > 0 && has_payload_order(packet.proto) {
             (*slot).first_payload = 1 + direction as u8;
         }
@@ -184,7 +185,6 @@ unsafe fn observe_tcp<A: Adder>(
     let flags = packet.tcp_flags;
     // SAFETY: valid by the caller's contract.
     unsafe {
-        (*half).window = packet.window;
         if flags & tcp_flags::PSH != 0 {
             A::add32(addr_of_mut!((*half).psh), 1);
         }

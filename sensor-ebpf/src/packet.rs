@@ -91,7 +91,7 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// A fragment that is not the first: it has no transport header.
     pub later_fragment: bool,
-    /// TCP window, unscaled.
+    /// TCP window, unscaled; for ICMP and ICMPv6 type and code.
     pub window: u16,
     /// TCP sequence number.
     pub seq: u32,
@@ -251,6 +251,11 @@ fn parse_transport<R: Reader>(frame: &R, offset: usize, mut packet: Packet) -> R
         proto::SCTP => {
             parse_ports(frame, offset, &mut packet)?;
             packet.header_octets += 12;
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            if let Ok(kind) = u16_at(frame, offset) {
+                packet.window = kind;
+            }
         }
         _ => {}
     }

@@ -1,5 +1,88 @@
-//! Flows.
+//! Biflows: what a source counts, when a flow ends, and what each tick brought.
+
+mod memory;
+mod record;
+mod table;
+mod view;
+
+pub use memory::MemorySlots;
+pub use record::{EndReason, FlowRecord};
+pub use table::{FlowTable, Timeouts};
+pub use view::{FlowView, Outcome, Side};
+
+use std::net::IpAddr;
+
+use sensor_ebpf::abi::Addr;
+
+use crate::time::Timestamp;
 
 /// Index of a flow's slot in its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub u32);
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// Address.
+    pub addr: Addr,
+    /// Port, 0 for protocols without ports.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The address as the rest of the world writes it.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.addr.into()
+    }
+}
+
+/// What one direction of a flow moved since the last tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Packets.
+    pub packets: u64,
+    /// IP octets.
+    pub octets: u64,
+    /// TCP segments with SYN.
+    pub syns: u64,
+}
+
+/// What a tick learned of one flow. A plain value: detectors keep what they need of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowEvent {
+    /// Who asked, as far as can be told (see [`FlowView::client`]).
+    pub client: Endpoint,
+    /// Who was asked.
+    pub server: Endpoint,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// The first event of this flow.
+    pub is_new: bool,
+    /// What became of it before this event; equal to `outcome` for a new flow.
+    pub before: Outcome,
+    /// What became of it so far.
+    pub outcome: Outcome,
+    /// First packet of the flow.
+    pub first_seen: Timestamp,
+    /// Latest packet of the flow.
+    pub last_seen: Timestamp,
+    /// Client to server, since the last event.
+    pub sent: Delta,
+    /// Server to client, since the last event.
+    pub received: Delta,
+    /// Packets from client to server, since the flow began.
+    pub sent_packets: u64,
+    /// Packets from server to client, since the flow began.
+    pub received_packets: u64,
+    /// Octets from client to server, since the flow began.
+    pub sent_octets: u64,
+    /// Octets from server to client, since the flow began.
+    pub received_octets: u64,
+    /// Whose payload came first.
+    pub first_speaker: Option<Side>,
+    /// TCP: a FIN or RST was seen.
+    pub closing: bool,
+    /// TCP: `closing`, and the event before did not say so.
+    pub closing_is_new: bool,
+}

@@ -1,0 +1,337 @@
+//! What userspace remembers of each live flow: enough to say what a tick brought, and when the flow ends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sensor_ebpf::abi::{Direction, FlowKey, FlowSlot};
+use sensor_ebpf::packet::proto;
+use serde::{Deserialize, Serialize};
+
+use super::view::ANSWER_TIMEOUT;
+use super::{Delta, EndReason, Endpoint, FlowEvent, FlowRecord, FlowView, Outcome, Side, SlotId};
+use crate::time::Timestamp;
+
+/// When a silent or long flow ends, by protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// TCP, connection in use.
+    pub tcp_idle: Duration,
+    /// TCP, after FIN from both sides or RST.
+    pub tcp_closed: Duration,
+    /// TCP, no payload yet: probes and half-open connections.
+    pub tcp_opening: Duration,
+    /// UDP other than DNS, and protocols not named here.
+    pub udp_idle: Duration,
+    /// UDP from or to port 53.
+    pub dns_idle: Duration,
+    /// ICMP and ICMPv6.
+    pub icmp_idle: Duration,
+    /// Any flow: it is recorded and begins anew.
+    pub active: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_idle: Duration::from_secs(300),
+            tcp_closed: Duration::from_secs(5),
+            tcp_opening: Duration::from_secs(30),
+            udp_idle: Duration::from_secs(60),
+            dns_idle: Duration::from_secs(10),
+            icmp_idle: Duration::from_secs(10),
+            active: Duration::from_secs(1800),
+        }
+    }
+}
+
+/// Live flows by slot. Bounded by the source's slots: 104 bytes each, no allocation per flow in the steady state.
+#[derive(Debug)]
+pub struct FlowTable {
+    entries: Vec<Entry>,
+    live: usize,
+    started: u64,
+    /// `None` when flows never end before the input does.
+    timeouts: Option<Timeouts>,
+    /// Every live entry is in the bucket of its `due`, a second at or before its deadline. Other mentions are stale.
+    wheel: BTreeMap<u64, Vec<SlotId>>,
+    /// Flows whose outcome waits for [`ANSWER_TIMEOUT`].
+    pending: Vec<SlotId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: FlowKey,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    octets: [u64; 2],
+    packets: [u32; 2],
+    syns: [u32; 2],
+    client: Direction,
+    outcome: Outcome,
+    after_waiting: Outcome,
+    first_speaker: Option<Side>,
+    /// Why the flow will end next, once that is decided.
+    end: Option<EndReason>,
+    /// TCP: why it is over, when it is.
+    closed: Option<EndReason>,
+    closing: bool,
+    waiting: bool,
+    live: bool,
+    /// The second in whose bucket the entry is looked at next.
+    due: u64,
+}
+
+const VACANT: Entry = Entry {
+    key: FlowKey {
+        lo_addr: sensor_ebpf::abi::Addr { high: 0, low: 0 },
+        hi_addr: sensor_ebpf::abi::Addr { high: 0, low: 0 },
+        lo_port: 0,
+        hi_port: 0,
+        proto: 0,
+        zero: [0; 3],
+    },
+    first_seen: Timestamp::EPOCH,
+    last_seen: Timestamp::EPOCH,
+    octets: [0; 2],
+    packets: [0; 2],
+    syns: [0; 2],
+    client: Direction::LoToHi,
+    outcome: Outcome::Pending,
+    after_waiting: Outcome::Pending,
+    first_speaker: None,
+    end: None,
+    closed: None,
+    closing: false,
+    waiting: false,
+    live: false,
+    due: u64::MAX,
+};
+
+impl FlowTable {
+    /// An empty table; without `timeouts` flows end only when the input does.
+    #[must_use]
+    pub const fn new(timeouts: Option<Timeouts>) -> Self {
+        Self { entries: Vec::new(), live: 0, started: 0, timeouts, wheel: BTreeMap::new(), pending: Vec::new() }
+    }
+
+    /// Live flows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is no live flow.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Flows begun so far.
+    #[must_use]
+    pub const fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Whether some flow waits for its outcome or its end.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty() || !self.wheel.is_empty()
+    }
+
+    /// Takes in a slot in which something moved. `epoch_ns` is what to add to the source's times to get event time.
+    pub fn observe(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) -> FlowEvent {
+        let index = id.0 as usize;
+        if index >= self.entries.len() {
+            self.entries.resize(index + 1, VACANT);
+        }
+        let is_new = !self.entries[index].live;
+        if is_new {
+            self.live += 1;
+            self.started += 1;
+            self.entries[index] = Entry { key: slot.key, live: true, ..VACANT };
+        }
+        let event = self.entries[index].update(slot, epoch_ns, now, is_new);
+        let entry = &mut self.entries[index];
+        if entry.outcome == Outcome::Pending && entry.after_waiting != Outcome::Pending && !entry.waiting {
+            entry.waiting = true;
+            self.pending.push(id);
+        }
+        if let Some(timeouts) = &self.timeouts {
+            let due = entry.deadline(timeouts).0.secs() + 1;
+            if due < entry.due {
+                entry.due = due;
+                self.wheel.entry(due).or_default().push(id);
+            }
+        }
+        event
+    }
+
+    /// Flows whose answer has not come in time: their outcome is now known.
+    pub fn overdue(&mut self, now: Timestamp, mut each: impl FnMut(FlowEvent)) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|id| {
+            let entry = &mut self.entries[id.0 as usize];
+            if !entry.live || entry.outcome != Outcome::Pending {
+                entry.waiting = false;
+                return false;
+            }
+            if now.since(entry.first_seen) < ANSWER_TIMEOUT {
+                return true;
+            }
+            entry.waiting = false;
+            let before = std::mem::replace(&mut entry.outcome, entry.after_waiting);
+            each(entry.event(before));
+            false
+        });
+        self.pending = pending;
+    }
+
+    /// Slots of flows that have ended by `now`, for the source to release.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<SlotId> {
+        let Some(timeouts) = self.timeouts else {
+            return Vec::new();
+        };
+        let mut ended = Vec::new();
+        while let Some(bucket) = self.wheel.first_entry() {
+            if *bucket.key() > now.secs() {
+                break;
+            }
+            let (second, ids) = bucket.remove_entry();
+            for id in ids {
+                let entry = &mut self.entries[id.0 as usize];
+                if !entry.live || entry.due != second {
+                    continue;
+                }
+                let (deadline, reason) = entry.deadline(&timeouts);
+                if deadline <= now {
+                    entry.end = Some(reason);
+                    entry.due = u64::MAX;
+                    ended.push(id);
+                } else {
+                    entry.due = (deadline.secs() + 1).max(now.secs() + 1);
+                    self.wheel.entry(entry.due).or_default().push(id);
+                }
+            }
+        }
+        ended.sort_unstable();
+        ended
+    }
+
+    /// All live slots, for the end of the input.
+    pub fn drain(&mut self) -> Vec<SlotId> {
+        self.wheel.clear();
+        self.pending.clear();
+        let live = self.entries.iter().enumerate().filter(|(_, entry)| entry.live);
+        live.map(|(index, _)| SlotId(u32::try_from(index).expect("indexed by SlotId"))).collect()
+    }
+
+    /// Takes in the final counters of a released slot.
+    pub fn retire(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) -> (FlowEvent, FlowRecord) {
+        let mut event = self.observe(id, slot, epoch_ns, now);
+        let entry = &mut self.entries[id.0 as usize];
+        let before = event.outcome;
+        if entry.outcome == Outcome::Pending {
+            entry.outcome = entry.after_waiting;
+            event = FlowEvent { before, outcome: entry.outcome, ..event };
+        }
+        let record = FlowRecord {
+            slot: *slot,
+            first_seen: entry.first_seen,
+            last_seen: entry.last_seen,
+            end_reason: entry.end.unwrap_or(EndReason::ForcedEnd),
+        };
+        *entry = Entry { waiting: entry.waiting, ..VACANT };
+        self.live -= 1;
+        (event, record)
+    }
+}
+
+impl Entry {
+    fn update(&mut self, slot: &FlowSlot, epoch_ns: u64, now: Timestamp, is_new: bool) -> FlowEvent {
+        let view = FlowView::new(slot);
+        let times = slot.half.iter().filter(|half| half.packets > 0);
+        let first = times.clone().map(|half| half.first_ns).min().unwrap_or(0);
+        let last = times.map(|half| half.last_ns).max().unwrap_or(0);
+        self.first_seen = Timestamp::from_nanos(first.wrapping_add(epoch_ns));
+        self.last_seen = Timestamp::from_nanos(last.wrapping_add(epoch_ns));
+        self.client = view.direction();
+        self.first_speaker = view.first_speaker();
+        let before = self.outcome;
+        self.outcome = view.outcome(now.since(self.first_seen) >= ANSWER_TIMEOUT);
+        self.after_waiting = view.outcome(true);
+        let was_closing = std::mem::replace(&mut self.closing, view.is_closing());
+        self.closed = view.closed();
+        let mut deltas = [Delta::default(); 2];
+        for way in [Direction::LoToHi, Direction::HiToLo] {
+            let (half, rare) = (&slot.half[way.index()], &slot.rare[way.index()]);
+            let packets = low_word(half.packets);
+            deltas[way.index()] = Delta {
+                packets: u64::from(packets.wrapping_sub(self.packets[way.index()])),
+                octets: half.octets.wrapping_sub(self.octets[way.index()]),
+                syns: u64::from(rare.syn.wrapping_sub(self.syns[way.index()])),
+            };
+            self.packets[way.index()] = packets;
+            self.octets[way.index()] = half.octets;
+            self.syns[way.index()] = rare.syn;
+        }
+        let event = self.event(if is_new { self.outcome } else { before });
+        FlowEvent {
+            is_new,
+            sent: deltas[self.client.index()],
+            received: deltas[self.client.reverse().index()],
+            sent_packets: view.sent().packets,
+            received_packets: view.received().packets,
+            closing_is_new: self.closing && !was_closing,
+            ..event
+        }
+    }
+
+    /// An event in which nothing moved.
+    fn event(&self, before: Outcome) -> FlowEvent {
+        let lo = Endpoint { addr: self.key.lo_addr, port: self.key.lo_port };
+        let hi = Endpoint { addr: self.key.hi_addr, port: self.key.hi_port };
+        let (client, server) = if self.client == Direction::LoToHi { (lo, hi) } else { (hi, lo) };
+        let (sent, received) = (self.client.index(), self.client.reverse().index());
+        FlowEvent {
+            client,
+            server,
+            proto: self.key.proto,
+            is_new: false,
+            before,
+            outcome: self.outcome,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            sent: Delta::default(),
+            received: Delta::default(),
+            sent_packets: u64::from(self.packets[sent]),
+            received_packets: u64::from(self.packets[received]),
+            sent_octets: self.octets[sent],
+            received_octets: self.octets[received],
+            first_speaker: self.first_speaker,
+            closing: self.closing,
+            closing_is_new: false,
+        }
+    }
+
+    fn deadline(&self, timeouts: &Timeouts) -> (Timestamp, EndReason) {
+        if let Some(reason) = self.closed {
+            return (self.last_seen + timeouts.tcp_closed, reason);
+        }
+        let idle = match self.key.proto {
+            proto::TCP if self.outcome == Outcome::Served => timeouts.tcp_idle,
+            proto::TCP => timeouts.tcp_opening,
+            proto::UDP if self.key.lo_port == 53 || self.key.hi_port == 53 => timeouts.dns_idle,
+            proto::ICMP | proto::ICMPV6 => timeouts.icmp_idle,
+            _ => timeouts.udp_idle,
+        };
+        let idle = self.last_seen + idle;
+        let active = self.first_seen + timeouts.active;
+        if active < idle { (active, EndReason::ActiveTimeout) } else { (idle, EndReason::IdleTimeout) }
+    }
+}
+
+/// Packets are remembered modulo 2^32: a flow moves fewer between two polls.
+#[expect(clippy::cast_possible_truncation, reason = "the low word is what is wanted")]
+const fn low_word(packets: u64) -> u32 {
+    packets as u32
+}
