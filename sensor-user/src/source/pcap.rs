@@ -40,6 +40,8 @@ pub const MAX_RECORD: u32 = 16 << 20;
 /// An opened capture, which lends its frames one at a time.
 pub struct Capture {
     source: Source,
+    /// Frames to come, of a file as the first reading found them; of a stream zero once it ended.
+    left: Option<u64>,
     packets: u64,
     late: u64,
     latest: Timestamp,
@@ -65,15 +67,14 @@ impl Capture {
             return Self::stream(file);
         }
         let survey = Survey::take(Records::open(Box::new(reread(&file)?))?);
+        let records = Records::open(Box::new(reread(&file)?))?;
         let source = if survey.in_order {
-            Source::InOrder {
-                records: Records::open(Box::new(reread(&file)?))?,
-                left: Some(survey.packets),
-            }
+            Source::InOrder(records)
         } else {
-            Source::ByTime(Index::build(Records::open(Box::new(reread(&file)?))?, file))
+            Source::ByTime(Index::build(records, survey.packets, file))
         };
         Ok(Self {
+            left: Some(survey.packets),
             damage: survey.damage,
             ..Self::new(source)
         })
@@ -92,15 +93,13 @@ impl Capture {
     /// # Errors
     /// The reader fails, or what it gives is not a capture.
     pub fn stream(reader: impl Read + Send + 'static) -> Result<Self, CaptureError> {
-        Ok(Self::new(Source::InOrder {
-            records: Records::open(Box::new(reader))?,
-            left: None,
-        }))
+        Ok(Self::new(Source::InOrder(Records::open(Box::new(reader))?)))
     }
 
     fn new(source: Source) -> Self {
         Self {
             source,
+            left: None,
             packets: 0,
             late: 0,
             latest: Timestamp::EPOCH,
@@ -110,13 +109,29 @@ impl Capture {
 
     /// The next frame; `None` at the end of the capture or where it is damaged, and ever after.
     pub fn next_frame(&mut self) -> Option<Frame<'_>> {
+        if self.left == Some(0) {
+            return None;
+        }
+        let end = self.source.offset();
         let frame = match self.source.next() {
-            Ok(frame) => frame?,
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                if self.left.is_some() {
+                    self.damage = Some(Damage {
+                        offset: end,
+                        fault: Fault::Changed,
+                    });
+                }
+                self.left = Some(0);
+                return None;
+            }
             Err(damage) => {
                 self.damage = Some(damage);
+                self.left = Some(0);
                 return None;
             }
         };
+        self.left = self.left.map(|left| left - 1);
         self.packets += 1;
         self.late += u64::from(frame.at < self.latest);
         self.latest = self.latest.max(frame.at);
@@ -181,35 +196,24 @@ pub enum CaptureError {
 const SUPPORTED: &str = "supported are pcap (microseconds or nanoseconds) and pcapng";
 
 enum Source {
-    /// One after the other; `left` is how many the first reading found, `None` for a stream.
-    InOrder {
-        records: Records,
-        left: Option<u64>,
-    },
+    /// One after the other.
+    InOrder(Records),
     ByTime(Index),
-    End,
 }
 
 impl Source {
     fn next(&mut self) -> Result<Option<Frame<'_>>, Damage> {
-        let packet = match self {
-            Self::InOrder { left: Some(0), .. } | Self::End => Ok(None),
-            Self::InOrder { records, left } => records.next().and_then(|packet| match (&packet, left) {
-                (Some(_), Some(left)) => {
-                    *left -= 1;
-                    Ok(packet)
-                }
-                (None, Some(_)) => Err(records.damage(Fault::Changed)),
-                (_, None) => Ok(packet),
-            }),
-            Self::ByTime(index) => return index.next(),
-        };
-        if !matches!(packet, Ok(Some(_))) {
-            *self = Self::End;
+        match self {
+            Self::InOrder(records) => Ok(records.next()?.map(|packet| packet.frame(records.data(&packet)))),
+            Self::ByTime(index) => index.next(),
         }
-        match (packet?, self) {
-            (Some(packet), Self::InOrder { records, .. }) => Ok(Some(packet.frame(records.data(&packet)))),
-            _ => Ok(None),
+    }
+
+    /// How far the capture was read.
+    fn offset(&self) -> u64 {
+        match self {
+            Self::InOrder(records) => records.offset(),
+            Self::ByTime(index) => index.end(),
         }
     }
 }

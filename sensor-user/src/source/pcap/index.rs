@@ -14,6 +14,7 @@ use super::records::{Packet, Records};
 /// Where the packets of a file are, earliest first.
 pub(super) struct Index {
     order: vec::IntoIter<Entry>,
+    end: u64,
     pages: Pages,
     data: Vec<u8>,
 }
@@ -34,21 +35,29 @@ struct Place(u64);
 const _: () = assert!(size_of::<Entry>() == 24);
 
 impl Index {
-    /// Reads `records` to their end or damage; `file` is what they are read from.
-    pub(super) fn build(mut records: Records, file: File) -> Self {
-        let mut order = Vec::new();
-        while let Ok(Some(packet)) = records.next() {
+    /// Reads the first `packets` of `records`, which are those of `file`.
+    pub(super) fn build(mut records: Records, packets: u64, file: File) -> Self {
+        let mut order = Vec::with_capacity(usize::try_from(packets).unwrap_or_default());
+        while order.len() as u64 != packets
+            && let Ok(Some(packet)) = records.next()
+        {
             order.push(Entry::from(packet));
         }
         order.sort_unstable_by_key(|entry| (entry.at, entry.place));
         Self {
             order: order.into_iter(),
+            end: records.offset(),
             pages: Pages::new(file),
             data: Vec::new(),
         }
     }
 
-    /// The next frame; `None` at the end, and after damage.
+    /// How far the file was read when the index was built.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The next frame; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Damage> {
         let Some(Entry {
             at,
@@ -60,7 +69,6 @@ impl Index {
             return Ok(None);
         };
         if let Err(error) = self.pages.read(place.offset(), len as usize, &mut self.data) {
-            self.order = Vec::new().into_iter();
             let cut = error.kind() == ErrorKind::UnexpectedEof;
             let fault = if cut {
                 Fault::Changed

@@ -19,7 +19,7 @@ const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const BLOCK_HEADER: usize = 8;
 /// The length again.
 const BLOCK_TRAILER: usize = 4;
-/// Interfaces of a section, 1 MiB of memory: more than any host has.
+/// Interfaces of a section, 1.5 MiB of memory: more than any host has.
 const MAX_INTERFACES: usize = 1 << 16;
 
 /// The section that is being read.
@@ -99,15 +99,10 @@ impl Section {
         // Some writers do not count the octets that align a block.
         let padded = (length as usize).next_multiple_of(4);
         let octets = need(window, padded, "block")?;
-        let [trailer] = self
-            .endian
-            .words(octets.get(padded - BLOCK_TRAILER..).unwrap_or_default())
-            .unwrap_or_default();
-        if trailer != length {
-            return Err(damage(Fault::Trailer {
-                first: length,
-                last: trailer,
-            }));
+        let trailer = octets.get(padded - BLOCK_TRAILER..).unwrap_or_default();
+        let [last] = self.endian.words(trailer).unwrap_or_default();
+        if last != length {
+            return Err(damage(Fault::Trailer { first: length, last }));
         }
         Ok(Block { kind, padded })
     }

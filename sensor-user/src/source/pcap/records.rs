@@ -83,12 +83,9 @@ impl Records {
             .unwrap_or_default()
     }
 
-    /// Damage at the current position.
-    pub(super) fn damage(&self, fault: Fault) -> Damage {
-        Damage {
-            offset: self.window.offset(),
-            fault,
-        }
+    /// Octets read so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.window.offset()
     }
 }
 
