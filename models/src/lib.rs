@@ -1,1 +1,42 @@
-//! Stub.
+//! Anomaly models of Leuko: arrays in, scores out.
+//!
+//! Everything here is pure. There is no IO, no clock and no randomness but the seed in the parameters: the same rows and
+//! the same seed give the same model, and the same model gives the same scores.
+//!
+//! - [`isolation_forest`]: how easily a row is separated from the training rows, and by which features.
+//! - [`calibrate`]: raw scores to p-values that mean the same on every network.
+//! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
+//! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
+//!
+//! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
+//!
+//! ```
+//! use ndarray::Array2;
+//! use sensor_models::{Baseline, IsolationForestParams};
+//!
+//! let rows = Array2::from_shape_fn((500, 2), |(i, j)| ((i * (7 + j)) % 50) as f32);
+//! let params = IsolationForestParams::new().seed(7).check()?;
+//! let baseline = Baseline::fit(&["packets_per_second", "distinct_ports"], rows.view(), params, 1_700_000_000)?;
+//!
+//! let quiet = [20.0, 25.0];
+//! let scan = [20.0, 900.0];
+//! assert!(baseline.p_value(&scan) < baseline.p_value(&quiet));
+//! assert_eq!(baseline.explain(&scan, 1)[0].feature, 1);
+//!
+//! let restored = Baseline::from_bytes(&baseline.to_bytes())?;
+//! restored.expect_schema(&["packets_per_second", "distinct_ports"])?;
+//! assert_eq!(restored.score(&scan), baseline.score(&scan));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod baseline;
+pub mod calibrate;
+pub mod format;
+pub mod isolation_forest;
+
+pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
+pub use calibrate::{Calibration, CalibrationError};
+pub use format::FormatError;
+pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};

@@ -1,0 +1,157 @@
+use super::*;
+use crate::isolation_forest::IsolationForestParams;
+use ndarray::Array2;
+use rand::Rng as _;
+
+const SCHEMA: [&str; 3] = ["rate", "ports", "size"];
+
+fn normal(rows: usize, seed: u64) -> Array2<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Array2::from_shape_simple_fn((rows, 3), || (0..12).map(|_| rng.gen_range(0.0_f32..1.0)).sum())
+}
+
+fn params() -> ValidParams {
+    IsolationForestParams::new().seed(3).check().unwrap()
+}
+
+fn baseline() -> Baseline {
+    Baseline::fit(&SCHEMA, normal(2000, 1).view(), params(), 1_700_000_000).unwrap()
+}
+
+#[test]
+fn rows_are_split_70_to_30_and_none_is_in_both_parts() {
+    for (count, held_out) in [(100, 30), (101, 30), (1000, 300)] {
+        let (fit, calibrate) = split(count, 5);
+        assert_eq!(calibrate.len(), held_out);
+        let mut all = [fit, calibrate].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..count as usize).collect::<Vec<_>>());
+    }
+    assert_ne!(split(100, 5), split(100, 6));
+}
+
+#[test]
+fn training_is_remembered() {
+    let expected = Training {
+        rows: 2000,
+        fit_rows: 1400,
+        seed: 3,
+        trained_at_s: 1_700_000_000,
+    };
+    assert_eq!(baseline().training(), &expected);
+    assert_eq!(baseline().calibration().len(), 600);
+    assert_eq!(baseline(), baseline());
+}
+
+#[test]
+fn alarms_on_fresh_normal_rows_are_as_rare_as_the_p_value_says() {
+    let baseline = baseline();
+    let fresh = normal(5000, 2);
+    let p_values: Vec<f64> = fresh
+        .rows()
+        .into_iter()
+        .map(|row| baseline.p_value(&row.to_vec()))
+        .collect();
+    for alpha in [0.01, 0.05, 0.2] {
+        let share = p_values.iter().filter(|p| **p <= alpha).count() as f64 / 5000.0;
+        assert!(
+            (0.5 * alpha..=1.5 * alpha).contains(&share),
+            "{share} of the p-values are at most {alpha}"
+        );
+    }
+}
+
+#[test]
+fn the_column_that_is_off_comes_first_in_the_explanation() {
+    let baseline = baseline();
+    for (column, value) in [(0, 60.0), (1, -40.0), (2, 14.0)] {
+        let mut row = [6.0, 6.0, 6.0];
+        row[column] = value;
+        let explanation = baseline.explain(&row, 2);
+        let summary = baseline.summaries()[column];
+        assert_eq!((explanation[0].feature, explanation[0].value), (column, value));
+        assert_eq!(
+            (explanation[0].p01, explanation[0].median, explanation[0].p99),
+            (summary.p01, summary.median, summary.p99)
+        );
+        assert!(explanation[0].share > 0.5, "{explanation:?}");
+        assert!(explanation.len() <= 2 && explanation.is_sorted_by(|a, b| a.share >= b.share));
+        assert!(baseline.p_value(&row) < 0.05);
+    }
+}
+
+#[test]
+fn shares_of_all_features_add_up_to_one() {
+    let shares: f64 = baseline()
+        .explain(&[30.0, -30.0, 6.0], 3)
+        .iter()
+        .map(|part| part.share)
+        .sum();
+    assert!((shares - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn summaries_are_values_that_were_seen() {
+    let summary = |values: Vec<f32>| FeatureSummary::of(values);
+    let hundred = summary((1_u8..=100).rev().map(f32::from).collect());
+    assert_eq!(
+        hundred,
+        FeatureSummary {
+            p01: 1.0,
+            median: 50.0,
+            p99: 99.0
+        }
+    );
+    assert_eq!(
+        summary(vec![7.0]),
+        FeatureSummary {
+            p01: 7.0,
+            median: 7.0,
+            p99: 7.0
+        }
+    );
+}
+
+#[test]
+fn unusable_training_data_is_rejected() {
+    let mut holed = normal(200, 1);
+    holed[[150, 2]] = f32::NAN;
+    let long = "x".repeat(MAX_COLUMN_NAME + 1);
+    let fit = |schema: &[&str], rows: &Array2<f32>| Baseline::fit(schema, rows.view(), params(), 0).unwrap_err();
+    for (error, expected) in [
+        (
+            fit(&SCHEMA, &normal(99, 1)),
+            FitError::TooFewRows { rows: 99, needed: 100 }.into(),
+        ),
+        (fit(&SCHEMA, &holed), FitError::NotFinite { row: 150, column: 2 }.into()),
+        (
+            fit(&["a", "b"], &normal(200, 1)),
+            SchemaError::Width { expected: 2, found: 3 }.into(),
+        ),
+        (fit(&["a", "b", "a"], &normal(200, 1)), SchemaError::Name(2).into()),
+        (fit(&["a", "", "c"], &normal(200, 1)), SchemaError::Name(1).into()),
+        (fit(&["a", "b", "c\n"], &normal(200, 1)), SchemaError::Name(2).into()),
+        (
+            fit(&[&long, "b", "c"], &normal(200, 1)),
+            BaselineError::Schema(SchemaError::Name(0)),
+        ),
+    ] {
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn another_schema_is_refused() {
+    let baseline = baseline();
+    assert_eq!(baseline.expect_schema(&SCHEMA), Ok(()));
+    assert_eq!(
+        baseline.expect_schema(&["rate"]),
+        Err(SchemaError::Width { expected: 1, found: 3 })
+    );
+    let swapped = SchemaError::Column {
+        at: 1,
+        expected: "size".into(),
+        found: "ports".into(),
+    };
+    assert_eq!(baseline.expect_schema(&["rate", "size", "ports"]), Err(swapped));
+}
