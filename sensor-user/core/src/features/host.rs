@@ -1,0 +1,145 @@
+//! Vectors of one host over a window of 1, 10 or 60 seconds: what it did, and what was done to it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sensor_ebpf::abi::Addr;
+
+use crate::flow::{FlowEvent, Outcome};
+use crate::sketch::Distinct;
+use crate::time::Timestamp;
+
+/// Columns in order, each over one window of one host.
+///
+/// | column | unit | meaning |
+/// |---|---|---|
+/// | `flows_out`, `flows_in` | flows | begun by the host, begun towards it |
+/// | `peers_out`, `peers_in` | hosts | distinct servers asked, distinct clients served |
+/// | `services_out` | (host, port) pairs | distinct services asked |
+/// | `failed_out`, `failed_in` | flows | requests that failed |
+/// | `packets_out`, `packets_in` | packets | sent, received |
+/// | `octets_out`, `octets_in` | IP octets | sent, received |
+/// | `syns_out`, `syns_in` | segments | SYN sent as client, received as server |
+pub const COLUMNS: [&str; 13] = [
+    "flows_out", "flows_in", "peers_out", "peers_in", "services_out", "failed_out", "failed_in", "packets_out",
+    "packets_in", "octets_out", "octets_in", "syns_out", "syns_in",
+];
+
+/// A vector in the order of [`COLUMNS`].
+pub type HostVector = [f32; COLUMNS.len()];
+
+/// Window lengths.
+pub const LENGTHS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
+
+/// The vector of one host in one window that has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostWindow {
+    /// The host.
+    pub host: Addr,
+    /// End of the window, a multiple of its length.
+    pub end: Timestamp,
+    /// Length of the window.
+    pub length: Duration,
+    /// Values in the order of [`COLUMNS`].
+    pub vector: HostVector,
+}
+
+/// Tumbling windows of one length, aligned to multiples of it in event time.
+///
+/// At most [`HostWindows::HOSTS`] hosts a window are followed; later ones are counted in [`HostWindows::lost`].
+#[derive(Debug)]
+pub struct HostWindows {
+    length: Duration,
+    end: Timestamp,
+    hosts: HashMap<Addr, Activity>,
+    lost: u64,
+}
+
+#[derive(Debug, Default)]
+struct Activity {
+    sums: [u64; COLUMNS.len()],
+    servers: Distinct,
+    clients: Distinct,
+    services: Distinct,
+}
+
+impl HostWindows {
+    /// Hosts followed in one window.
+    pub const HOSTS: usize = 65_536;
+
+    /// Windows of one length.
+    #[must_use]
+    pub fn new(length: Duration) -> Self {
+        Self { length, end: Timestamp::EPOCH, hosts: HashMap::new(), lost: 0 }
+    }
+
+    /// Hosts that did not fit a window.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether the current window has seen nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// Takes in what a tick learned of a flow.
+    pub fn observe(&mut self, event: &FlowEvent) {
+        let failed = u64::from(event.outcome.is_failure() && (event.is_new || event.before == Outcome::Pending));
+        let begun = u64::from(event.is_new);
+        if let Some(client) = self.host(event.client.addr) {
+            client.add([begun, 0, 0, 0, 0, failed, 0, event.sent.packets, event.received.packets, event.sent.octets, event.received.octets, event.sent.syns, 0]);
+            client.servers.insert(event.server.addr.high, event.server.addr.low);
+            client.services.insert(event.server.addr.high ^ u64::from(event.server.port) << 48, event.server.addr.low);
+        }
+        if let Some(server) = self.host(event.server.addr) {
+            server.add([0, begun, 0, 0, 0, 0, failed, event.received.packets, event.sent.packets, event.received.octets, event.sent.octets, 0, event.sent.syns]);
+            server.clients.insert(event.client.addr.high, event.client.addr.low);
+        }
+    }
+
+    /// Ends the window if its time has come, and hands over its vectors, sorted by host.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<HostWindow> {
+        if self.end == Timestamp::EPOCH {
+            self.end = now.floor(self.length) + self.length;
+        }
+        if now < self.end {
+            return Vec::new();
+        }
+        let (end, length) = (self.end, self.length);
+        self.end = now.floor(length) + length;
+        let mut ended: Vec<HostWindow> = self
+            .hosts
+            .drain()
+            .map(|(host, activity)| HostWindow { host, end, length, vector: activity.vector() })
+            .collect();
+        ended.sort_unstable_by_key(|window| window.host);
+        ended
+    }
+
+    fn host(&mut self, addr: Addr) -> Option<&mut Activity> {
+        if self.hosts.len() >= Self::HOSTS && !self.hosts.contains_key(&addr) {
+            self.lost += 1;
+            return None;
+        }
+        Some(self.hosts.entry(addr).or_default())
+    }
+}
+
+impl Activity {
+    fn add(&mut self, values: [u64; COLUMNS.len()]) {
+        for (sum, value) in self.sums.iter_mut().zip(values) {
+            *sum += value;
+        }
+    }
+
+    fn vector(&self) -> HostVector {
+        let mut sums = self.sums;
+        sums[2] = self.servers.count();
+        sums[3] = self.clients.count();
+        sums[4] = self.services.count();
+        sums.map(|sum| sum as f32)
+    }
+}
