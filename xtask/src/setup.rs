@@ -11,12 +11,12 @@ use crate::toolchain::{self, BpfCompiler};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask setup            a Rust compiler for BPF, and bpf-linker
-  cargo xtask setup --tests    also the clients and servers of the end-to-end tests
+  cargo xtask setup --tests    also the clients and servers of the end-to-end tests, and a linter for the kernel program
 
 What is there is used: rustup's nightly with rust-src, or a rustc with a core library for BPF. Otherwise packages are
 installed on Debian and Ubuntu, as root; on other systems, and without root, it says what to run.")]
 pub struct Args {
-    /// Also what the tests need
+    /// Also what tests and checks need
     #[arg(long)]
     tests: bool,
 }
@@ -25,6 +25,7 @@ pub fn run(args: &Args) -> Result<()> {
     toolchain()?;
     if args.tests {
         tests()?;
+        linter();
     }
     if let Ok(toolchain) = toolchain::find() {
         let compiler = match toolchain.compiler {
@@ -106,6 +107,17 @@ fn install_compiler() -> Result<()> {
         bail!("no Rust compiler for BPF is here; install one, then run this again: {NIGHTLY}");
     }
     apt::install(&[&COMPILER_PACKAGES[..], &linker::PACKAGES].concat())
+}
+
+/// Clippy of the packaged compiler. Without it `check` compiles the kernel program and lints nothing.
+fn linter() {
+    let Some(BpfCompiler::Prebuilt { cargo, .. }) = toolchain::find_compiler() else { return };
+    if cargo.with_file_name("clippy-driver").is_file() || !apt::present() {
+        return;
+    }
+    if let Err(error) = apt::install(&["rust-web-clippy"]) {
+        eprintln!("warning: the kernel program will not be linted: {error:#}");
+    }
 }
 
 #[cfg(test)]
