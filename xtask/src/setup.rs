@@ -3,6 +3,10 @@
 mod apt;
 mod linker;
 
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::sh;
@@ -25,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     toolchain()?;
     if args.tests {
         tests()?;
-        linter();
+        linters();
     }
     if let Ok(toolchain) = toolchain::find() {
         let compiler = match toolchain.compiler {
@@ -109,15 +113,30 @@ fn install_compiler() -> Result<()> {
     apt::install(&[&COMPILER_PACKAGES[..], &linker::PACKAGES].concat())
 }
 
-/// Clippy of the packaged compiler. Without it `check` compiles the kernel program and lints nothing.
-fn linter() {
-    let Some(BpfCompiler::Prebuilt { cargo, .. }) = toolchain::find_compiler() else { return };
+/// What `check` uses beside compilers. It is no error when some cannot be had: `check` says what it misses.
+fn linters() {
+    if let Err(error) = host_linters().and_then(|()| kernel_linter()) {
+        eprintln!("warning: checks will be incomplete: {error:#}");
+    }
+}
+
+/// rustfmt and clippy, which rustup's minimal profile does not have.
+fn host_linters() -> Result<()> {
+    let cargo = env::var_os("CARGO").map(PathBuf::from).unwrap_or_default();
+    let present = ["cargo-fmt", "cargo-clippy"].iter().all(|program| cargo.with_file_name(program).is_file());
+    if present || sh::find_program("rustup").is_none() {
+        return Ok(());
+    }
+    sh::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
+}
+
+/// Clippy of the packaged compiler; nightly has its own.
+fn kernel_linter() -> Result<()> {
+    let Some(BpfCompiler::Prebuilt { cargo, .. }) = toolchain::find_compiler() else { return Ok(()) };
     if cargo.with_file_name("clippy-driver").is_file() || !apt::present() {
-        return;
+        return Ok(());
     }
-    if let Err(error) = apt::install(&["rust-web-clippy"]) {
-        eprintln!("warning: the kernel program will not be linted: {error:#}");
-    }
+    apt::install(&["rust-web-clippy"])
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ mod tests {
         let build = toolchain.build_command(Path::new("/src"), Path::new("/out"));
         let shown = sh::display(&lint_command(&build, &Clippy::Subcommand));
         assert!(shown.starts_with("rustup run nightly cargo clippy -Z build-std=core --release --locked"), "{shown}");
+        assert!(build.get_envs().any(|variable| variable == ("RUSTC".as_ref(), None)), "nightly's own compiler");
     }
 
     #[test]
