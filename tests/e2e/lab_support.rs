@@ -80,17 +80,18 @@ fn http_is_served() -> Result<()> {
 
 #[test]
 fn ssh_refuses_passwords_and_takes_the_key() -> Result<()> {
-    if !require(&[Need::Root, Need::Tool("sshd"), Need::Tool("ssh"), Need::Tool("sshpass")]) {
+    if !require(&[Need::Root, Need::Tool("sshd"), Need::Tool("ssh"), Need::Tool("hydra")]) {
         return Ok(());
     }
     let pair = Lab::new()?.pair()?;
     let sshd = Sshd::start(&pair.server, 22)?;
     let login = sshd.login(&pair.client, Pair::SERVER, "echo in")?.success()?;
     assert_eq!(login.stdout, "in\n");
-    let mut guess = pair.client.command("sshpass");
-    guess.args(["-p", "wrong", "ssh", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no"]);
-    guess.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no", "root@10.77.0.2", "true"]);
-    assert!(!run_timeout(guess, SOON)?.status.success());
+    let passwords = tempfile::NamedTempFile::new()?;
+    std::fs::write(passwords.path(), "one\ntwo\nthree\nfour\n")?;
+    let guesses = ["-l", "root", "-P", &passwords.path().to_string_lossy(), "-t", "4", "-I", "ssh://10.77.0.2"];
+    let hydra = pair.client.run("hydra", &guesses, Duration::from_secs(60))?;
+    assert!(hydra.stdout.contains("0 valid password"), "{}", hydra.stdout);
     until("the failed password", SOON, || sshd.log().contains("Failed password for root").then_some(()))
 }
 
