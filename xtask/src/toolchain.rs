@@ -102,7 +102,8 @@ impl BpfToolchain {
         let mut command = match &self.compiler {
             BpfCompiler::Nightly => {
                 let mut command = Command::new("rustup");
-                command.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]);
+                // A build script inherits the host's compiler, which would be taken for nightly's.
+                command.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]).env_remove("RUSTC");
                 command
             }
             BpfCompiler::Prebuilt { rustc, cargo } => {
