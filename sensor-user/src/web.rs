@@ -190,14 +190,14 @@ mod tests {
 
     #[tokio::test]
     async fn health_follows_the_ticks() {
-        let server = Server::start(Duration::from_millis(50)).await;
+        let server = Server::start(Duration::from_millis(100)).await;
         assert_eq!(server.get("/healthz").await.0, 503);
         server.health.beat();
         let (status, _, body) = server.get("/healthz").await;
         assert_eq!((status, body.as_str()), (200, "ok\n"));
-        sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_millis(600)).await;
         let (status, _, body) = server.get("/healthz").await;
-        assert!(status == 503 && body.starts_with("stalled: no interval of 50ms"), "{status} {body}");
+        assert!(status == 503 && body.starts_with("stalled: no interval of 100ms"), "{status} {body}");
     }
 
     #[tokio::test]

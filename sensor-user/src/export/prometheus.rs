@@ -98,8 +98,8 @@ impl Metrics {
             flows_active: gauge(r, "leuko_flows_active", "Flows in the table.")?,
             flows_started: add(r, IntCounter::new("leuko_flows_started_total", "Flows first seen.")?)?,
             flows_ended: counters(r, "leuko_flows_ended_total", "Flows that ended.", &["reason"])?,
-            table_fill: ratio(r, "leuko_flow_table_fill_ratio", "Used part of the kernel's flow table.")?,
-            coverage: ratio(r, "leuko_coverage_ratio", "Part of the packets that is accounted to a flow.")?,
+            table_fill: real(r, "leuko_flow_table_fill_ratio", "Used part of the kernel's flow table.")?,
+            coverage: real(r, "leuko_coverage_ratio", "Part of the packets that is accounted to a flow.")?,
             gap: gauge(r, "leuko_conservation_gap_packets", "Packets at the hook less packets in any counter.")?,
             poll: histogram(r, "leuko_poll_duration_seconds", "Time to read the kernel's maps.", seconds()?)?,
             tick: histogram(r, "leuko_tick_duration_seconds", "Time to process an interval.", seconds()?)?,
@@ -126,9 +126,9 @@ impl Metrics {
                 &["sink", "result"],
             )?,
             queue: gauges(r, "leuko_notification_queue_length", "Notifications not delivered yet.", "sink")?,
-            model_trained: ratio(r, "leuko_model_trained_timestamp_seconds", "When the model in use was trained.")?,
-            warmup: ratio(r, "leuko_warmup_remaining_seconds", "Time until detection by the local model begins.")?,
-            started: ratio(r, "leuko_process_start_time_seconds", "When the sensor was started.")?,
+            model_trained: real(r, "leuko_model_trained_timestamp_seconds", "When the model in use was trained.")?,
+            warmup: real(r, "leuko_warmup_remaining_seconds", "Time until detection by the local model begins.")?,
+            started: real(r, "leuko_process_start_time_seconds", "When the sensor was started.")?,
             resident: gauge(r, "process_resident_memory_bytes", "Resident memory size in bytes.")?,
         };
         this.initialise(words);
@@ -292,7 +292,7 @@ fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> Result<In
 }
 
 /// A gauge with fractions.
-fn ratio(registry: &Registry, name: &str, help: &str) -> Result<Gauge> {
+fn real(registry: &Registry, name: &str, help: &str) -> Result<Gauge> {
     add(registry, Gauge::new(name, help)?)
 }
 
@@ -317,6 +317,9 @@ fn resident_bytes() -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn metrics() -> Metrics {
@@ -367,5 +370,20 @@ mod tests {
         let registry = Registry::new();
         Metrics::new(&registry, &Vocabulary::default()).unwrap();
         assert!(Metrics::new(&registry, &Vocabulary::default()).is_err());
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
+    fn promtool_has_nothing_to_say() {
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Ok(mut child) = promtool.spawn() else {
+            assert!(std::env::var("CI").is_err(), "promtool is missing");
+            eprintln!("skipped: promtool is missing (apt-get install prometheus)");
+            return;
+        };
+        child.stdin.take().unwrap().write_all(metrics().render().as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 }

@@ -81,7 +81,8 @@ fn use_ring() {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -107,5 +108,63 @@ mod tests {
             .unwrap();
         let printed = String::from_utf8_lossy(&child.stdout);
         assert!(child.status.success() && printed.contains("1 passed"), "{printed}");
+    }
+
+    /// A TLS server whose certificate is the only root of the system, so to speak; the client is a child process again.
+    #[test]
+    fn https_works_with_the_roots_of_the_system() {
+        const NAME: &str = "notify::http::tests::https_works_with_the_roots_of_the_system";
+        if let Ok(url) = std::env::var("LEUKO_TEST_HTTPS") {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let get = async {
+                // In this order: the server serves one connection at a time, and a good one stays open.
+                let error = describe(client(Trust::Nobody).unwrap().get(&url).send().await.unwrap_err());
+                assert!(error.contains("UnknownIssuer") && !error.contains("localhost"), "{error}");
+                let answer = client(Trust::SystemRoots).unwrap().get(&url).send().await.map_err(describe).unwrap();
+                assert!(answer.status().is_success());
+            };
+            runtime.block_on(get);
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let openssl = |args: &str| {
+            let mut command = Command::new("openssl");
+            command.current_dir(dir.path()).args(args.split(' ')).stdin(Stdio::piped()).stdout(Stdio::null());
+            command.stderr(Stdio::null());
+            command
+        };
+        let made = openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -days 2 \
+             -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE",
+        )
+        .status();
+        if !made.is_ok_and(|status| status.success()) {
+            skip("openssl cannot make a certificate");
+            return;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server =
+            openssl(&format!("s_server -www -accept 127.0.0.1:{port} -key key.pem -cert cert.pem")).spawn().unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(server.try_wait().unwrap().is_none(), "openssl s_server has ended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env("LEUKO_TEST_HTTPS", format!("https://localhost:{port}/"))
+            .env("SSL_CERT_FILE", dir.path().join("cert.pem"))
+            .env_remove("SSL_CERT_DIR")
+            .output();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let child = child.unwrap();
+        let printed = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success() && printed.contains("1 passed"), "{printed}");
+    }
+
+    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
+    fn skip(why: &str) {
+        assert!(std::env::var("CI").is_err(), "{why}");
+        eprintln!("skipped: {why}");
     }
 }

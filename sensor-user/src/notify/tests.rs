@@ -93,7 +93,7 @@ async fn no_secret_is_ever_logged() {
         Fake::start(|_, post| testing::refused(403, &format!("no {}", post.path), serde_json::Value::Null)).await;
     let slow = Fake::dead().await;
     for url in ["http://127.0.0.1:1", &echo.url, &slow.url] {
-        let more = "timeout = \"30ms\"\ngive_up_after = \"100ms\"";
+        let more = "timeout = \"200ms\"\ngive_up_after = \"300ms\"";
         let bearer = format!("bearer_token = \"{TOKEN}\"\n{more}");
         let rig = Rig::start(&format!("{}{}", alertmanager(url, &bearer), telegram(url, more)));
         rig.send(Change::Opened, &incident("a"));

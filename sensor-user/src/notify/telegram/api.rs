@@ -2,7 +2,7 @@
 //!
 //! Source: <https://core.telegram.org/bots/api#making-requests>.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -145,15 +145,22 @@ struct Parameters {
 }
 
 /// Stops all chats of a bot whose token is refused, and says so once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Circuit {
     refused: Mutex<Option<Instant>>,
+    pause: Duration,
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { refused: Mutex::default(), pause: PAUSE }
+    }
 }
 
 impl Circuit {
     /// Whether an attempt makes sense: never refused, or long enough ago.
     pub fn is_closed(&self) -> bool {
-        self.lock().is_none_or(|at| at.elapsed() >= PAUSE)
+        self.lock().is_none_or(|at| at.elapsed() >= self.pause)
     }
 
     /// The token was refused.
@@ -174,7 +181,43 @@ impl Circuit {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_tried_again_after_a_pause() {
+        let circuit = Circuit { pause: Duration::from_millis(20), ..Circuit::default() };
+        assert!(circuit.is_closed());
+        circuit.refuse("Unauthorized");
+        assert!(!circuit.is_closed());
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(circuit.is_closed());
+        circuit.refuse("Unauthorized");
+        circuit.accept();
+        assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn answers_are_judged_by_whether_another_attempt_can_help() {
+        let judge =
+            |status: u16, parameters| judge(StatusCode::from_u16(status).unwrap(), String::new(), parameters, Some(7));
+        let parameters = |retry_after| Parameters { retry_after, migrate_to_chat_id: None };
+        let later = |secs| Refusal::Later { after: Some(Duration::from_secs(secs)), why: String::new() };
+        assert_eq!(judge(429, parameters(Some(3))), later(3));
+        assert_eq!(judge(429, parameters(None)), later(7));
+        assert_eq!(judge(502, parameters(None)), later(7));
+        for status in [401, 404] {
+            assert_eq!(judge(status, parameters(None)), Refusal::Token(String::new()));
+        }
+        for status in [302, 400, 403, 413] {
+            assert_eq!(judge(status, parameters(None)), Refusal::Never(String::new()));
+        }
+        assert_eq!(judge(400, Parameters { retry_after: None, migrate_to_chat_id: Some(-1) }), Refusal::Moved(-1));
     }
 }

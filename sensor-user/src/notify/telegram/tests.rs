@@ -104,7 +104,7 @@ async fn trouble_is_retried_until_it_is_over() {
         _ => Answer::Json(200, sent(number)),
     })
     .await;
-    let rig = rig(&telegram.url, "[1]", "timeout = \"50ms\"");
+    let rig = rig(&telegram.url, "[1]", "timeout = \"300ms\"");
     rig.send(Change::Opened, &incident("a"));
     until(|| count(&rig, Outcome::Delivered) == 1).await;
     assert_eq!((telegram.posts().len(), count(&rig, Outcome::Retried)), (4, 3));
