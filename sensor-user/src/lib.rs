@@ -1,3 +1,7 @@
 //! Leuko, a network anomaly sensor for Linux servers.
 
+pub mod export;
+pub mod notify;
+pub mod secret;
 pub mod source;
+pub mod web;

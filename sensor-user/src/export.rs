@@ -1,0 +1,3 @@
+//! What other systems read from the sensor.
+
+pub mod prometheus;

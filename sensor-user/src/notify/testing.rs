@@ -1,0 +1,203 @@
+//! Receivers on 127.0.0.1 and incidents to send them.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use prometheus::Registry;
+use sensor_core::incident::{Change, Class, Incident, IncidentEvent, Severity};
+use sensor_core::time::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use tracing::subscriber::DefaultGuard;
+
+use super::retry::Retry;
+use super::{Notifier, NotifyConfig, Outcome, Sink, Wiring};
+use crate::export::prometheus::{Metrics, Vocabulary};
+
+/// What a fake receiver got.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+    pub at: Instant,
+}
+
+/// What a fake receiver does.
+pub enum Answer {
+    Json(u16, Value),
+    Never,
+}
+
+/// A receiver that records what is posted and answers as told.
+#[derive(Clone)]
+pub struct Fake {
+    pub url: String,
+    posts: Arc<Mutex<Vec<Post>>>,
+}
+
+impl Fake {
+    /// `answer` is given the number of the request, from 0, and the request.
+    pub async fn start(answer: impl Fn(usize, &Post) -> Answer + Clone + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let posts = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&posts);
+        let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
+            let body = serde_json::from_slice(&body).unwrap();
+            let post = Post { path: uri.path().to_owned(), headers, body, at: Instant::now() };
+            let number = {
+                let mut posts = record.lock().unwrap();
+                posts.push(post.clone());
+                posts.len() - 1
+            };
+            match answer(number, &post) {
+                Answer::Json(status, body) => reply(status, &body),
+                Answer::Never => std::future::pending().await,
+            }
+        };
+        tokio::spawn(axum::serve(listener, Router::new().fallback(handler)).into_future());
+        Self { url, posts }
+    }
+
+    pub async fn ok() -> Self {
+        Self::start(|number, _| Answer::Json(200, sent(number))).await
+    }
+
+    pub async fn dead() -> Self {
+        Self::start(|_, _| Answer::Never).await
+    }
+
+    pub fn posts(&self) -> Vec<Post> {
+        self.posts.lock().unwrap().clone()
+    }
+
+    pub async fn wait_for(&self, posts: usize) -> Vec<Post> {
+        until(|| self.posts().len() >= posts).await;
+        self.posts()
+    }
+}
+
+fn reply(status: u16, body: &Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+}
+
+/// Telegram's answer to a message it took; Alertmanager's is not read.
+pub fn sent(number: usize) -> Value {
+    json!({"ok": true, "result": {"message_id": 100 + number, "date": 0}})
+}
+
+/// Telegram's answer to a message it did not take.
+pub fn refused(status: u16, description: &str, parameters: Value) -> Answer {
+    let mut body = json!({"ok": false, "error_code": status, "description": description});
+    if !parameters.is_null() {
+        body["parameters"] = parameters;
+    }
+    Answer::Json(status, body)
+}
+
+pub async fn until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "waited in vain");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The sinks of a configuration in TOML, with fast retries.
+pub struct Rig {
+    pub notifier: Notifier,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Rig {
+    pub fn start(toml: &str) -> Self {
+        let config: NotifyConfig = toml::from_str(toml).unwrap();
+        let wiring = wiring();
+        Self { notifier: Notifier::start(&config, &wiring).unwrap(), metrics: wiring.metrics }
+    }
+
+    pub fn send(&self, change: Change, incident: &Incident) {
+        self.notifier.send(&event(change, incident));
+    }
+
+    pub fn count(&self, sink: Sink, outcome: Outcome) -> u64 {
+        count(&self.metrics, sink, outcome)
+    }
+}
+
+pub fn wiring() -> Wiring {
+    let metrics = Metrics::new(&Registry::new(), &Vocabulary::default()).unwrap();
+    Wiring {
+        sensor: "web-1".to_owned(),
+        metrics: Arc::new(metrics),
+        clock: Arc::new(now),
+        retry: Retry { first: Duration::from_millis(10), longest: Duration::from_millis(40) },
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a real Alertmanager goes by the real time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+pub fn count(metrics: &Metrics, sink: Sink, outcome: Outcome) -> u64 {
+    let name = format!("leuko_notifications_total{{result=\"{}\",sink=\"{}\"}} ", outcome.as_str(), sink.as_str());
+    let text = metrics.render();
+    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+}
+
+pub fn event(change: Change, incident: &Incident) -> Arc<IncidentEvent> {
+    Arc::new(IncidentEvent { change, at: incident.last_seen, incident: incident.clone() })
+}
+
+pub fn incident(id: &str) -> Incident {
+    Incident {
+        id: id.to_owned(),
+        class: Class::PortScan,
+        severity: Severity::Medium,
+        attackers: vec![Ipv4Addr::new(203, 0, 113, 5).into()],
+        victims: vec![Ipv4Addr::new(192, 0, 2, 10).into()],
+        ports: vec![22, 80, 443],
+        first_seen: Timestamp::from_secs(1_750_000_000),
+        detected_at: Timestamp::from_secs(1_750_000_003),
+        last_seen: Timestamp::from_secs(1_750_000_042),
+        score: 0.934,
+        summary: "203.0.113.5 probed 812 ports of 192.0.2.10 <tcp> & more".to_owned(),
+        evidence: [("ports".to_owned(), json!(812)), ("failed_ratio".to_owned(), json!(0.9876))].into(),
+    }
+}
+
+/// What this thread logs, at every level, until the guard is dropped.
+pub fn logs() -> (DefaultGuard, Arc<Mutex<Vec<u8>>>) {
+    let buffer = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer({
+            let buffer = Arc::clone(&buffer);
+            move || Shared(Arc::clone(&buffer))
+        })
+        .finish();
+    (tracing::subscriber::set_default(subscriber), buffer)
+}
+
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Incidents in words: lists that stay short, evidence as pairs, spans of time, and nothing that plays with terminals.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use sensor_core::incident::{Class, Incident};
+use serde_json::Value;
+
+/// Longest rendering of one piece of evidence, in characters.
+const VALUE_LIMIT: usize = 160;
+
+/// The class as people say it.
+#[must_use]
+pub fn title(class: Class) -> &'static str {
+    match class {
+        Class::PortScan => "Port scan",
+        Class::HostScan => "Host scan",
+        Class::SynFlood => "SYN flood",
+        Class::UdpFlood => "UDP flood",
+        Class::BruteForce => "Brute force",
+        Class::Anomaly => "Anomaly",
+    }
+}
+
+/// The first `limit` of `items`, and how many are not listed.
+#[must_use]
+pub fn list<T: Display>(items: &[T], limit: usize) -> String {
+    let mut text = items.iter().take(limit).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if let more @ 1.. = items.len().saturating_sub(limit) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+/// Who attacks, also when nobody can tell.
+#[must_use]
+pub fn attackers(incident: &Incident, limit: usize) -> String {
+    if incident.attackers.is_empty() {
+        return "spoofed or unknown".to_owned();
+    }
+    list(&incident.attackers, limit)
+}
+
+/// The evidence as `(name, value)`, in the order of the names.
+pub fn evidence(incident: &Incident) -> impl Iterator<Item = (String, String)> {
+    incident.evidence.iter().map(|(name, value)| (plain(name), clip(&plain(&render(value)), VALUE_LIMIT)))
+}
+
+/// `text` cut to `limit` characters, with an ellipsis where something is missing.
+#[must_use]
+pub fn clip(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// `text` as one line without control characters and without marks that reverse the reading direction.
+///
+/// Evidence may quote what an attacker sent.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .filter(|c| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+        .collect()
+}
+
+/// `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+#[must_use]
+pub fn span(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{big} {big_unit}"),
+        _ => format!("{big} {big_unit} {small} {small_unit}"),
+    };
+    match secs {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{secs} s"),
+        60..3600 => two(secs / 60, "min", secs % 60, "s"),
+        3600..86_400 => two(secs / 3600, "h", secs / 60 % 60, "min"),
+        _ => two(secs / 86_400, "d", secs / 3600 % 24, "h"),
+    }
+}
+
+fn render(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => short(float),
+            Some(_) | None => number.to_string(),
+        },
+        Value::Array(items) => items.iter().map(render).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name} {}", render(value))).collect::<Vec<_>>().join(", ")
+        }
+        Value::Null | Value::Bool(_) => value.to_string(),
+    }
+}
+
+/// At most three decimals; very small numbers as powers of ten.
+fn short(float: f64) -> String {
+    if float != 0.0 && float.abs() < 1e-3 {
+        return format!("{float:.1e}");
+    }
+    format!("{float:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn long_lists_say_how_much_is_missing() {
+        assert_eq!(list(&[1, 2, 3], 3), "1, 2, 3");
+        assert_eq!(list(&[1, 2, 3], 2), "1, 2 and 1 more");
+        assert_eq!(list::<u16>(&[], 2), "");
+    }
+
+    #[test]
+    fn spans_are_said_in_two_units() {
+        for (secs, text) in [(42, "42 s"), (60, "1 min"), (185, "3 min 5 s"), (7800, "2 h 10 min"), (86_400, "1 d")] {
+            assert_eq!(span(Duration::from_secs(secs)), text);
+        }
+        assert_eq!(span(Duration::from_millis(250)), "250 ms");
+    }
+
+    #[test]
+    fn values_are_short_and_harmless() {
+        for (value, text) in [
+            (json!(12.0), "12"),
+            (json!(0.123_456), "0.123"),
+            (json!(0.000_012_3), "1.2e-5"),
+            (json!(18_446_744_073_709_551_615_u64), "18446744073709551615"),
+            (json!([1, "a"]), "1, a"),
+            (json!({"now": 9.5, "normal": 1}), "normal 1, now 9.5"),
+            (json!(null), "null"),
+        ] {
+            assert_eq!(render(&value), text);
+        }
+        assert_eq!(plain("a\nb\u{202e}c\u{1b}[31m"), "a bc [31m");
+        assert_eq!(clip("abcd", 3), "ab…");
+        assert_eq!(clip("abc", 3), "abc");
+    }
+}

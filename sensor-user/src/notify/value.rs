@@ -1,0 +1,177 @@
+//! Settings that are checked while the configuration is read, so that its errors point at the line.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+/// An `http` or `https` address without credentials, query or fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpUrl(Url);
+
+impl HttpUrl {
+    /// This address with `path` (which begins with a slash) appended.
+    #[must_use]
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0.as_str().trim_end_matches('/'))
+    }
+
+    /// The host and port that requests go to.
+    #[must_use]
+    pub fn endpoint(&self) -> (String, u16) {
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        (host.to_owned(), self.0.port_or_known_default().unwrap_or(443))
+    }
+
+    /// Whether requests are encrypted, and the server's certificate is therefore needed.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+}
+
+impl TryFrom<String> for HttpUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let url = Url::parse(&text).map_err(|error| format!("not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("not a URL of the form http://host:port or https://host".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a URL is printed in logs, so it must not hold a user name or password".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("a base URL has no query and no fragment".to_owned());
+        }
+        Ok(Self(url))
+    }
+}
+
+impl From<HttpUrl> for String {
+    fn from(url: HttpUrl) -> Self {
+        url.to_string()
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// A time span from a millisecond to a day: `"500ms"`, `"60s"`, `"5m"`, `"1h"` or a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "String")]
+pub struct Period(Duration);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a time span such as \"60s\", \"500ms\", \"5m\", \"1h\", or a number of seconds")]
+enum Raw {
+    Seconds(f64),
+    Text(String),
+}
+
+impl Period {
+    /// A span of whole seconds, at least one and at most a day.
+    #[must_use]
+    pub const fn from_secs(secs: u32) -> Self {
+        let secs = match secs {
+            0 => 1,
+            1..=86_400 => secs,
+            _ => 86_400,
+        };
+        Self(Duration::from_secs(secs as u64))
+    }
+
+    /// The span.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<Raw> for Period {
+    type Error = String;
+
+    fn try_from(raw: Raw) -> Result<Self, String> {
+        let secs = match raw {
+            Raw::Seconds(secs) => Some(secs),
+            Raw::Text(text) => seconds(text.trim()),
+        };
+        let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h\"")?;
+        if !(0.001..=86_400.0).contains(&secs) {
+            return Err("a time span is between 1ms and 24h".to_owned());
+        }
+        Ok(Self(Duration::from_secs_f64(secs)))
+    }
+}
+
+impl From<Period> for String {
+    fn from(period: Period) -> Self {
+        let millis = period.0.as_millis();
+        if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+    }
+}
+
+fn seconds(text: &str) -> Option<f64> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Some(number.trim().parse::<f64>().ok()? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_gives_the_endpoint_it_talks_to() {
+        for (text, host, port) in [
+            ("http://127.0.0.1:9093", "127.0.0.1", 9093),
+            ("https://api.telegram.org/", "api.telegram.org", 443),
+            ("http://[::1]:9093/am/", "::1", 9093),
+            ("http://am", "am", 80),
+        ] {
+            let url = HttpUrl::try_from(text.to_owned()).unwrap();
+            assert_eq!(url.endpoint(), (host.to_owned(), port));
+        }
+        let url = HttpUrl::try_from("http://[::1]:9093/am/".to_owned()).unwrap();
+        assert_eq!(url.join("/api/v2/alerts"), "http://[::1]:9093/am/api/v2/alerts");
+    }
+
+    #[test]
+    fn url_is_refused_when_it_cannot_be_a_base() {
+        for text in ["", "am:9093", "ftp://am", "http://", "http://u:hunter2@am", "http://am?x=1", "http://am#x"] {
+            let error = HttpUrl::try_from(text.to_owned()).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn period_is_read_with_its_unit() {
+        #[derive(Deserialize, Serialize)]
+        struct Doc {
+            p: Period,
+        }
+        for (text, millis) in
+            [("\"60s\"", 60_000), ("60", 60_000), ("0.5", 500), ("\"250ms\"", 250), ("\"1h\"", 3_600_000)]
+        {
+            let doc: Doc = toml::from_str(&format!("p = {text}")).unwrap();
+            assert_eq!(doc.p.get(), Duration::from_millis(millis));
+            let again: Doc = toml::from_str(&toml::to_string(&doc).unwrap()).unwrap();
+            assert_eq!(again.p, doc.p);
+        }
+        for text in ["\"\"", "\"60\"", "\"5 parsecs\"", "0", "-1", "\"25h\"", "true", "nan", "inf"] {
+            assert!(toml::from_str::<Doc>(&format!("p = {text}")).is_err(), "{text}");
+        }
+    }
+}
