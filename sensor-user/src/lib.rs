@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod notify;
+pub mod replay;
 pub mod secret;
 pub mod source;
 pub mod web;

@@ -1,5 +1,10 @@
 //! What the user is told: one incident per attack, from the tick that found it until it has been quiet.
 
+mod book;
+mod summary;
+
+pub use book::Book;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;

@@ -5,6 +5,10 @@
 //! flow snapshots and is told which flows to let go.
 
 pub mod contract;
+pub mod detect;
+pub mod engine;
+pub mod features;
 pub mod flow;
 pub mod incident;
+pub mod sketch;
 pub mod time;

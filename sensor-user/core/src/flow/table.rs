@@ -238,7 +238,7 @@ impl FlowTable {
             slot: *slot,
             first_seen: entry.first_seen,
             last_seen: entry.last_seen,
-            end_reason: entry.end.unwrap_or(EndReason::ForcedEnd),
+            end_reason: entry.end.or(entry.closed).unwrap_or(EndReason::ForcedEnd),
         };
         *entry = Entry { waiting: entry.waiting, ..VACANT };
         self.live -= 1;

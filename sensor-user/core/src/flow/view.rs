@@ -57,8 +57,9 @@ pub struct FlowView<'a> {
 }
 
 impl<'a> FlowView<'a> {
-    /// Finds out who the client is: the sender of a SYN, else the receiver of a SYN-ACK, else the sender of the first
-    /// packet, unless that came from a well-known port to one that is not (an answer whose question was not seen).
+    /// Finds out who the client is: the sender of a SYN, else the receiver of a SYN-ACK or of nothing but RST, else the
+    /// sender of the first packet, unless that came from a well-known port to one that is not (an answer whose question
+    /// was not seen).
     #[must_use]
     pub fn new(slot: &'a FlowSlot) -> Self {
         let first = initiator(slot);
@@ -226,7 +227,11 @@ fn tcp_client(slot: &FlowSlot) -> Option<Direction> {
     let ways = [Direction::LoToHi, Direction::HiToLo];
     let rare = |way: Direction| &slot.rare[way.index()];
     let asked = |way: &Direction| rare(*way).syn > 0 && rare(*way).no_ack > 0;
-    let answered = |way: &Direction| rare(*way).syn > 0 && rare(*way).no_ack == 0;
+    let only_resets = |way: &Direction| {
+        let packets = slot.half[way.index()].packets;
+        packets > 0 && u64::from(rare(*way).rst) == packets && slot.half[way.reverse().index()].packets == 0
+    };
+    let answered = |way: &Direction| (rare(*way).syn > 0 && rare(*way).no_ack == 0) || only_resets(way);
     ways.into_iter().find(asked).or_else(|| ways.into_iter().find(answered).map(Direction::reverse))
 }
 

@@ -1,0 +1,167 @@
+//! Password guessing: one client closes many short, alike conversations with a service at which the server speaks first
+//! or which is known for log-ins.
+//!
+//! Log-in attempts are alike in size because only the password differs, and they are short because they fail
+//! (Hellemans et al. 2012, SSHCure; Najafabadi et al. 2014).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use sensor_ebpf::abi::Addr;
+use sensor_ebpf::packet::proto;
+use serde_json::json;
+
+use super::{Finding, saturating_score};
+use crate::flow::{FlowEvent, Outcome, Side};
+use crate::incident::{Class, Severity};
+use crate::time::Timestamp;
+
+/// Parameters of the detector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BruteForceParams {
+    /// Attempts in the window that decide.
+    pub attempts: usize,
+    /// How long an attempt counts.
+    pub window: Duration,
+    /// IP octets to the server beyond which a conversation is no mere attempt.
+    pub octets: u64,
+    /// Largest coefficient of variation of the sizes.
+    pub variation: f64,
+    /// Client, server and port triples followed at once; the ones with the fewest attempts give way.
+    pub pairs: usize,
+}
+
+impl Default for BruteForceParams {
+    fn default() -> Self {
+        Self { attempts: 8, window: Duration::from_secs(60), octets: 16_384, variation: 0.35, pairs: 16_384 }
+    }
+}
+
+/// Services whose protocol begins with a log-in, whoever speaks first: Telnet, SMB, RDP, VNC, databases, WinRM.
+const LOGIN_PORTS: [u16; 12] = [21, 22, 23, 139, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986];
+/// Attempts remembered of one triple.
+const REMEMBERED: usize = 256;
+
+/// Password guessing by every client.
+#[derive(Debug)]
+pub struct BruteForce {
+    params: BruteForceParams,
+    pairs: HashMap<Pair, VecDeque<Attempt>>,
+    touched: BTreeSet<Pair>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Pair {
+    client: Addr,
+    server: Addr,
+    port: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    sent: u64,
+    received: u64,
+}
+
+impl BruteForce {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(params: BruteForceParams) -> Self {
+        Self { params, pairs: HashMap::new(), touched: BTreeSet::new() }
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Takes in what a tick learned of a flow.
+    pub fn observe(&mut self, event: &FlowEvent) {
+        let attempt = event.proto == proto::TCP
+            && event.closing_is_new
+            && event.outcome == Outcome::Served
+            && event.sent_octets <= self.params.octets
+            && (event.first_speaker == Some(Side::Server) || LOGIN_PORTS.contains(&event.server.port));
+        if !attempt {
+            return;
+        }
+        if self.pairs.len() >= self.params.pairs {
+            self.pairs.retain(|_, attempts| attempts.len() > 2);
+            if self.pairs.len() >= self.params.pairs {
+                self.pairs.clear();
+            }
+        }
+        let pair = Pair { client: event.client.addr, server: event.server.addr, port: event.server.port };
+        let attempts = self.pairs.entry(pair).or_default();
+        if attempts.len() == REMEMBERED {
+            attempts.pop_front();
+        }
+        attempts.push_back(Attempt {
+            first_seen: event.first_seen,
+            last_seen: event.last_seen,
+            sent: event.sent_octets,
+            received: event.received_octets,
+        });
+        self.touched.insert(pair);
+    }
+
+    /// Reports every triple that brought attempts since the last tick and has enough of them.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+        let oldest = now - self.params.window;
+        self.pairs.retain(|_, attempts| {
+            attempts.retain(|attempt| attempt.last_seen >= oldest);
+            !attempts.is_empty()
+        });
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|pair| self.judge(pair)).collect()
+    }
+
+    fn judge(&self, pair: Pair) -> Option<Finding> {
+        let attempts = self.pairs.get(&pair)?;
+        if attempts.len() < self.params.attempts {
+            return None;
+        }
+        let sent = Spread::of(attempts.iter().map(|attempt| attempt.sent));
+        let received = Spread::of(attempts.iter().map(|attempt| attempt.received));
+        if sent.variation > self.params.variation || received.variation > self.params.variation {
+            return None;
+        }
+        let first_seen = attempts.iter().map(|attempt| attempt.first_seen).min()?;
+        let last_seen = attempts.iter().map(|attempt| attempt.last_seen).max()?;
+        Some(Finding {
+            class: Class::BruteForce,
+            subject: pair.client,
+            severity: Severity::High,
+            attackers: BTreeSet::from([pair.client]),
+            victims: BTreeSet::from([pair.server]),
+            ports: BTreeSet::from([pair.port]),
+            first_seen,
+            last_seen,
+            score: saturating_score(attempts.len() as f64, self.params.attempts as f64),
+            evidence: BTreeMap::from([
+                ("connections".to_owned(), json!(attempts.len())),
+                ("window_s".to_owned(), json!(last_seen.since(first_seen).as_secs_f64().round())),
+                ("mean_sent_octets".to_owned(), json!(sent.mean.round())),
+                ("mean_received_octets".to_owned(), json!(received.mean.round())),
+            ]),
+        })
+    }
+}
+
+struct Spread {
+    mean: f64,
+    /// Standard deviation over mean.
+    variation: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = u64> + Clone) -> Self {
+        let count = values.clone().count().max(1) as f64;
+        let mean = values.clone().map(|value| value as f64).sum::<f64>() / count;
+        let variance = values.map(|value| (value as f64 - mean).powi(2)).sum::<f64>() / count;
+        Self { mean, variation: if mean > 0.0 { variance.sqrt() / mean } else { 0.0 } }
+    }
+}

@@ -1,0 +1,287 @@
+//! SYN and UDP floods: what a victim is sent without use, over ten seconds.
+//!
+//! A flood is known by the imbalance it makes (Wang, Zhang, Shin 2002: SYN against FIN and SYN-ACK): connections begun
+//! and never used, datagrams never answered. A crowd of real clients has any rate and no imbalance.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sensor_ebpf::abi::Addr;
+use sensor_ebpf::packet::proto;
+use serde_json::json;
+
+use super::{Finding, is_group, saturating_score};
+use crate::flow::{FlowEvent, Outcome};
+use crate::incident::{Class, Severity};
+use crate::sketch::Distinct;
+use crate::time::Timestamp;
+
+/// What kind of flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloodKind {
+    /// TCP connection requests.
+    Syn,
+    /// UDP datagrams.
+    Udp,
+}
+
+/// Parameters of a flood detector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FloodParams {
+    /// Useless arrivals in the window that make a flood.
+    pub arrivals: u64,
+    /// Share of all arrivals that must be useless.
+    pub useless_share: f64,
+    /// Flows below which only ten times `arrivals` makes a flood: one busy sender is not many.
+    pub flows: u64,
+    /// Victims followed at once; the least hit give way.
+    pub victims: usize,
+}
+
+impl FloodParams {
+    /// Defaults of a kind.
+    #[must_use]
+    pub const fn of(kind: FloodKind) -> Self {
+        match kind {
+            FloodKind::Syn => Self { arrivals: 1000, useless_share: 0.8, flows: 100, victims: 4096 },
+            FloodKind::Udp => Self { arrivals: 3000, useless_share: 0.8, flows: 100, victims: 4096 },
+        }
+    }
+}
+
+/// Seconds in the window.
+const WINDOW: u64 = 10;
+/// Ports counted exactly for one victim in one second.
+const PORTS: usize = 256;
+/// Sources listed for one victim in one second.
+const SOURCES: usize = 64;
+/// From so many sources with hardly a flow each, the addresses are taken for forged.
+const SPOOFED_SOURCES: u64 = 64;
+/// More ports than a flood has reason to hit.
+const MANY_PORTS: u64 = 100;
+
+/// Floods of one kind, of every victim.
+#[derive(Debug)]
+pub struct Flood {
+    kind: FloodKind,
+    params: FloodParams,
+    victims: HashMap<Addr, Victim>,
+    touched: BTreeSet<Addr>,
+    /// Pairs of hosts that talk over TCP: datagrams between them are wanted.
+    acquainted: HashMap<(Addr, Addr), Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Victim {
+    /// What arrived, by the second of event time; at most the window's.
+    seconds: BTreeMap<u64, Second>,
+    /// Since the victim is followed.
+    sources: Distinct,
+    ports: Distinct,
+}
+
+#[derive(Debug, Default)]
+struct Second {
+    arrivals: u64,
+    octets: u64,
+    useful: u64,
+    flows: u64,
+    ports: BTreeMap<u16, u64>,
+    sources: BTreeSet<Addr>,
+    first_seen: Option<Timestamp>,
+    last_seen: Timestamp,
+}
+
+struct Arrival {
+    victim: Addr,
+    port: u16,
+    source: Addr,
+    arrivals: u64,
+    octets: u64,
+    useful: u64,
+}
+
+impl Flood {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(kind: FloodKind, params: FloodParams) -> Self {
+        Self { kind, params, victims: HashMap::new(), touched: BTreeSet::new(), acquainted: HashMap::new() }
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.victims.is_empty()
+    }
+
+    /// Takes in what a tick learned of a flow.
+    pub fn observe(&mut self, event: &FlowEvent) {
+        if self.kind == FloodKind::Udp && event.proto == proto::TCP && event.outcome == Outcome::Served {
+            let pair = pair(event.client.addr, event.server.addr);
+            if self.acquainted.len() < self.params.victims || self.acquainted.contains_key(&pair) {
+                self.acquainted.insert(pair, event.last_seen);
+            }
+        }
+        let Some(arrival) = self.arrival(event) else {
+            return;
+        };
+        if is_group(arrival.victim) {
+            return;
+        }
+        if self.victims.len() >= self.params.victims && !self.victims.contains_key(&arrival.victim) {
+            const FEW: u64 = 10;
+            self.victims.retain(|_, victim| victim.sum(|second| second.arrivals) > FEW);
+            if self.victims.len() >= self.params.victims {
+                return;
+            }
+        }
+        let victim = self.victims.entry(arrival.victim).or_default();
+        victim.seconds.entry(event.last_seen.secs()).or_default().add(&arrival, event);
+        victim.sources.insert(arrival.source.high, arrival.source.low);
+        victim.ports.insert(0, u64::from(arrival.port));
+        self.touched.insert(arrival.victim);
+    }
+
+    /// Reports every victim hit since the last tick whose window holds a flood.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+        let oldest = now.secs().saturating_sub(WINDOW);
+        self.victims.retain(|_, victim| {
+            victim.seconds.retain(|&second, _| second > oldest);
+            !victim.seconds.is_empty()
+        });
+        self.acquainted.retain(|_, last| last.secs() + 60 > now.secs());
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
+    }
+
+    fn arrival(&self, event: &FlowEvent) -> Option<Arrival> {
+        let wanted = match self.kind {
+            FloodKind::Syn => event.proto == proto::TCP,
+            FloodKind::Udp => event.proto == proto::UDP,
+        };
+        if !wanted {
+            return None;
+        }
+        let served = event.outcome == Outcome::Served;
+        let became_served = served && (event.is_new || event.before != Outcome::Served);
+        match self.kind {
+            FloodKind::Syn if event.sent.syns > 0 || became_served => Some(Arrival {
+                victim: event.server.addr,
+                port: event.server.port,
+                source: event.client.addr,
+                arrivals: event.sent.syns,
+                octets: event.sent.octets,
+                useful: u64::from(became_served),
+            }),
+            FloodKind::Syn => None,
+            FloodKind::Udp => {
+                // Answers without a question arrive at the client.
+                let (to, from, moved) = if event.outcome == Outcome::Unasked {
+                    (event.client, event.server, event.received)
+                } else {
+                    (event.server, event.client, event.sent)
+                };
+                let wanted = served || self.acquainted.contains_key(&pair(to.addr, from.addr));
+                (moved.packets > 0).then_some(Arrival {
+                    victim: to.addr,
+                    port: to.port,
+                    source: from.addr,
+                    arrivals: moved.packets,
+                    octets: moved.octets,
+                    useful: if wanted { moved.packets } else { 0 },
+                })
+            }
+        }
+    }
+
+    fn judge(&self, addr: Addr) -> Option<Finding> {
+        let victim = self.victims.get(&addr)?;
+        let (arrivals, flows) = (victim.sum(|second| second.arrivals), victim.sum(|second| second.flows));
+        let useless = arrivals.saturating_sub(victim.sum(|second| second.useful));
+        let needed = if flows >= self.params.flows { self.params.arrivals } else { 10 * self.params.arrivals };
+        if useless < needed || (useless as f64) < self.params.useless_share * arrivals as f64 {
+            return None;
+        }
+        let (sources, ports) = (victim.sources.count(), victim.ports.count());
+        // Few senders that knock at many ports alike are scanning, with retransmissions and however fast.
+        if sources < SPOOFED_SOURCES && ports > MANY_PORTS && victim.most_on_a_port() * 20 < arrivals {
+            return None;
+        }
+        let spoofed = sources > SPOOFED_SOURCES && flows < 4 * sources;
+        Some(self.finding(addr, victim, useless, spoofed))
+    }
+
+    fn finding(&self, addr: Addr, victim: &Victim, useless: u64, spoofed: bool) -> Finding {
+        let (class, unit) = match self.kind {
+            FloodKind::Syn => (Class::SynFlood, "unused_connection_requests"),
+            FloodKind::Udp => (Class::UdpFlood, "unanswered_datagrams"),
+        };
+        let peak = victim.seconds.values().map(|second| second.arrivals).max().unwrap_or(0);
+        let sources = victim.seconds.values().flat_map(|second| &second.sources).copied();
+        Finding {
+            class,
+            subject: addr,
+            severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
+            attackers: if spoofed { BTreeSet::new() } else { sources.collect() },
+            victims: BTreeSet::from([addr]),
+            ports: victim.busiest_ports(),
+            first_seen: victim.seconds.values().filter_map(|second| second.first_seen).min().unwrap_or_default(),
+            last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
+            score: saturating_score(useless as f64, self.params.arrivals as f64),
+            evidence: BTreeMap::from([
+                (unit.to_owned(), json!(useless)),
+                ("peak_packets_per_s".to_owned(), json!(peak)),
+                ("octets".to_owned(), json!(victim.sum(|second| second.octets))),
+                ("distinct_sources".to_owned(), json!(victim.sources.count())),
+                ("distinct_ports".to_owned(), json!(victim.ports.count())),
+                ("spoofed".to_owned(), json!(spoofed)),
+            ]),
+        }
+    }
+}
+
+impl Victim {
+    fn sum(&self, field: impl Fn(&Second) -> u64) -> u64 {
+        self.seconds.values().map(field).sum()
+    }
+
+    fn by_port(&self) -> BTreeMap<u16, u64> {
+        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        for (&port, count) in self.seconds.values().flat_map(|second| &second.ports) {
+            *ports.entry(port).or_default() += count;
+        }
+        ports
+    }
+
+    fn most_on_a_port(&self) -> u64 {
+        self.by_port().into_values().max().unwrap_or(0)
+    }
+
+    /// The ports hit most, but for stray ones.
+    fn busiest_ports(&self) -> BTreeSet<u16> {
+        let ports = self.by_port();
+        let most = ports.values().copied().max().unwrap_or(0);
+        ports.into_iter().filter(|&(_, count)| count * 20 >= most).map(|(port, _)| port).collect()
+    }
+}
+
+impl Second {
+    fn add(&mut self, arrival: &Arrival, event: &FlowEvent) {
+        self.arrivals += arrival.arrivals;
+        self.octets += arrival.octets;
+        self.useful += arrival.useful;
+        self.flows += u64::from(event.is_new);
+        if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
+            *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
+        }
+        if self.sources.len() < SOURCES {
+            self.sources.insert(arrival.source);
+        }
+        let first = self.first_seen.unwrap_or(event.first_seen);
+        self.first_seen = Some(first.min(event.first_seen));
+        self.last_seen = self.last_seen.max(event.last_seen);
+    }
+}
+
+fn pair(a: Addr, b: Addr) -> (Addr, Addr) {
+    (a.min(b), a.max(b))
+}

@@ -1,0 +1,306 @@
+//! The pipeline in one piece: slots in, incidents out, at ticks of event time.
+//!
+//! A source drives it, live or from a capture, in the same order at each tick: [`Engine::observe`] every slot in which
+//! something moved, [`Engine::expire`] and [`Engine::retire`] what the source released, then [`Engine::tick`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sensor_ebpf::abi::{Addr, FlowSlot};
+use sensor_models::Baseline;
+use serde_json::{Value, json};
+
+use crate::detect::{
+    Anomaly, AnomalyParams, BruteForce, BruteForceParams, Finding, Flood, FloodKind, FloodParams, Scan, ScanParams,
+};
+use crate::features::host::{self, HostWindow, HostWindows};
+use crate::flow::{FlowEvent, FlowRecord, FlowTable, Outcome, SlotId, Timeouts};
+use crate::incident::{Book, Class, Incident, IncidentEvent};
+use crate::time::Timestamp;
+
+/// What the user decides.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Event time of learning before `anomaly` speaks.
+    pub warmup: Duration,
+    /// When flows end; `None` for not before the input does.
+    pub timeouts: Option<Timeouts>,
+    /// Classes that are not reported.
+    pub disabled: BTreeSet<Class>,
+    /// Networks (address, prefix length) that are never reported as attackers.
+    pub allowed: Vec<(IpAddr, u8)>,
+    /// Endpoints of the sensor itself and of its receivers: served connections to them are its own traffic.
+    pub own_endpoints: BTreeSet<(IpAddr, u16)>,
+    /// What was learned at an earlier run.
+    pub baseline: Option<Baseline>,
+    /// Whether ended flows are kept for [`Engine::take_records`].
+    pub keep_records: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            warmup: Duration::from_secs(60),
+            timeouts: Some(Timeouts::default()),
+            disabled: BTreeSet::new(),
+            allowed: Vec::new(),
+            own_endpoints: BTreeSet::new(),
+            baseline: None,
+            keep_records: false,
+        }
+    }
+}
+
+/// Flow table, features, detectors and incidents.
+#[derive(Debug)]
+pub struct Engine {
+    table: FlowTable,
+    windows: [HostWindows; 3],
+    detectors: Detectors,
+    book: Book,
+    disabled: BTreeSet<Class>,
+    allowed: Vec<(Addr, u8)>,
+    own: BTreeSet<(Addr, u16)>,
+    keep_records: bool,
+    records: Vec<FlowRecord>,
+    ended: BTreeMap<&'static str, u64>,
+    allowed_findings: u64,
+}
+
+#[derive(Debug)]
+struct Detectors {
+    scan: Scan,
+    syn_flood: Flood,
+    udp_flood: Flood,
+    brute_force: BruteForce,
+    anomaly: Anomaly,
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        let anomaly = AnomalyParams { warmup: config.warmup, ..AnomalyParams::default() };
+        Self {
+            table: FlowTable::new(config.timeouts),
+            windows: host::LENGTHS.map(HostWindows::new),
+            detectors: Detectors {
+                scan: Scan::new(ScanParams::default()),
+                syn_flood: Flood::new(FloodKind::Syn, FloodParams::of(FloodKind::Syn)),
+                udp_flood: Flood::new(FloodKind::Udp, FloodParams::of(FloodKind::Udp)),
+                brute_force: BruteForce::new(BruteForceParams::default()),
+                anomaly: Anomaly::new(anomaly, config.baseline),
+            },
+            book: Book::default(),
+            disabled: config.disabled,
+            allowed: config.allowed.into_iter().map(mapped).collect(),
+            own: config.own_endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect(),
+            keep_records: config.keep_records,
+            records: Vec::new(),
+            ended: BTreeMap::new(),
+            allowed_findings: 0,
+        }
+    }
+
+    /// Takes in a slot in which something moved since the last tick. `epoch_ns` is what to add to the source's times
+    /// to get event time.
+    pub fn observe(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
+        let event = self.table.observe(id, slot, epoch_ns, now);
+        self.feed(&event);
+    }
+
+    /// Slots of flows that have ended: the source releases them and hands their final counters to [`Self::retire`].
+    pub fn expire(&mut self, now: Timestamp) -> Vec<SlotId> {
+        self.table.expire(now)
+    }
+
+    /// All live slots, for the end of the input.
+    pub fn drain(&mut self) -> Vec<SlotId> {
+        self.table.drain()
+    }
+
+    /// Takes in the final counters of a released slot.
+    pub fn retire(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
+        let (event, record) = self.table.retire(id, slot, epoch_ns, now);
+        self.feed(&event);
+        *self.ended.entry(record.end_reason.as_str()).or_default() += 1;
+        if !self.is_own(&event) {
+            let flagged = self.book.involves(event.client.addr) || self.book.involves(event.server.addr);
+            self.detectors.anomaly.observe(&record, flagged);
+        }
+        if self.keep_records {
+            self.records.push(record);
+        }
+    }
+
+    /// Ends a tick: decides what is overdue, asks every detector, and says what became of incidents.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
+        let mut overdue = Vec::new();
+        self.table.overdue(now, |event| overdue.push(event));
+        overdue.iter().for_each(|event| self.feed(event));
+        let mut events = Vec::new();
+        for finding in self.detectors.tick(now) {
+            if let Some(finding) = self.admitted(finding) {
+                events.extend(self.book.report(finding, now));
+            }
+        }
+        self.note_windows(now);
+        events.extend(self.book.expire(now));
+        events
+    }
+
+    /// Closes what is still open: the input has ended.
+    pub fn finish(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
+        self.book.close_all(now)
+    }
+
+    /// Whether nothing would happen at a tick without packets, so that an idle gap can be skipped.
+    #[must_use]
+    pub fn is_quiescent(&self) -> bool {
+        !self.table.is_waiting()
+            && self.book.open().len() == 0
+            && self.detectors.are_idle()
+            && self.windows.iter().all(HostWindows::is_empty)
+    }
+
+    /// Flows that ended since the last call, if the configuration keeps them.
+    pub fn take_records(&mut self) -> Vec<FlowRecord> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Scores of the flows that ended since the last call.
+    pub fn take_scores(&mut self) -> Vec<f64> {
+        self.detectors.anomaly.take_scores()
+    }
+
+    /// Flows that ended so far, by reason.
+    #[must_use]
+    pub const fn ended(&self) -> &BTreeMap<&'static str, u64> {
+        &self.ended
+    }
+
+    /// Live flows.
+    #[must_use]
+    pub const fn live_flows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Flows begun so far.
+    #[must_use]
+    pub const fn started_flows(&self) -> u64 {
+        self.table.started()
+    }
+
+    /// Incidents that are open.
+    pub fn open_incidents(&self) -> impl ExactSizeIterator<Item = &Incident> {
+        self.book.open()
+    }
+
+    /// Incidents opened so far.
+    #[must_use]
+    pub const fn opened_incidents(&self) -> u64 {
+        self.book.opened()
+    }
+
+    /// Findings withheld so far because all their attackers are allowed.
+    #[must_use]
+    pub const fn allowed_findings(&self) -> u64 {
+        self.allowed_findings
+    }
+
+    /// What is normal, once it is known.
+    #[must_use]
+    pub const fn baseline(&self) -> Option<&Baseline> {
+        self.detectors.anomaly.baseline()
+    }
+
+    /// Time until `anomaly` can speak; nothing once it does.
+    #[must_use]
+    pub fn warmup_left(&self, now: Timestamp) -> Option<Duration> {
+        self.detectors.anomaly.warmup_left(now)
+    }
+
+    fn feed(&mut self, event: &FlowEvent) {
+        if self.is_own(event) {
+            return;
+        }
+        self.windows.iter_mut().for_each(|windows| windows.observe(event));
+        self.detectors.observe(event);
+    }
+
+    /// A served connection to the sensor or to one of its receivers. A flood of their ports is not served.
+    fn is_own(&self, event: &FlowEvent) -> bool {
+        event.outcome == Outcome::Served && self.own.contains(&(event.server.addr, event.server.port))
+    }
+
+    fn admitted(&mut self, mut finding: Finding) -> Option<Finding> {
+        if self.disabled.contains(&finding.class) {
+            return None;
+        }
+        if finding.attackers.is_empty() {
+            return Some(finding);
+        }
+        let allowed = &self.allowed;
+        finding.attackers.retain(|addr| !allowed.iter().any(|network| contains(*network, *addr)));
+        if finding.attackers.is_empty() {
+            self.allowed_findings += 1;
+            return None;
+        }
+        Some(finding)
+    }
+
+    fn note_windows(&mut self, now: Timestamp) {
+        for windows in &mut self.windows {
+            for window in windows.tick(now) {
+                if self.book.is_subject(window.host) {
+                    let name = format!("host_{}s", window.length.as_secs());
+                    self.book.note(window.host, &name, &described(&window));
+                }
+            }
+        }
+    }
+}
+
+impl Detectors {
+    fn observe(&mut self, event: &FlowEvent) {
+        self.scan.observe(event);
+        self.syn_flood.observe(event);
+        self.udp_flood.observe(event);
+        self.brute_force.observe(event);
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+        let mut findings = self.syn_flood.tick(now);
+        findings.extend(self.udp_flood.tick(now));
+        findings.extend(self.scan.tick(now));
+        findings.extend(self.brute_force.tick(now));
+        findings.extend(self.anomaly.tick(now));
+        findings
+    }
+
+    fn are_idle(&self) -> bool {
+        self.scan.is_idle()
+            && self.syn_flood.is_idle()
+            && self.udp_flood.is_idle()
+            && self.brute_force.is_idle()
+            && self.anomaly.is_idle()
+    }
+}
+
+/// The columns of a window that are not zero, by name.
+fn described(window: &HostWindow) -> Value {
+    let columns = host::COLUMNS.iter().zip(window.vector).filter(|(_, value)| *value != 0.0);
+    columns.map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Prefix lengths count from the front of the mapped address.
+fn mapped((addr, prefix): (IpAddr, u8)) -> (Addr, u8) {
+    (addr.into(), if addr.is_ipv4() { 96 + prefix.min(32) } else { prefix.min(128) })
+}
+
+fn contains((base, prefix): (Addr, u8), addr: Addr) -> bool {
+    let bits = |addr: Addr| u128::from_be_bytes(addr.octets());
+    let shift = 128 - u32::from(prefix);
+    (bits(base) ^ bits(addr)).checked_shr(shift).unwrap_or(0) == 0
+}

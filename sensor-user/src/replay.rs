@@ -1,0 +1,165 @@
+//! A capture through the same pipeline as live traffic, in event time: the same file gives the same output.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sensor_core::contract::{FlowLine, IncidentLine, Line, SummaryLine};
+use sensor_core::engine::{Engine, EngineConfig};
+use sensor_core::flow::{FlowRecord, MemorySlots};
+use sensor_core::incident::IncidentEvent;
+use sensor_core::time::Timestamp;
+use sensor_ebpf::abi::{Counters, Reason};
+use sensor_ebpf::packet::{Packet, SliceReader, parse_ethernet, parse_network};
+
+use crate::source::pcap::{Capture, Frame, NetworkLayer};
+
+/// What a replay gives, in order of event time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Something happened to an incident.
+    Incident(IncidentEvent),
+    /// A flow ended (if the engine keeps records).
+    Flow(Box<FlowRecord>),
+    /// The last output.
+    Summary(SummaryLine),
+}
+
+impl Output {
+    /// The line of the JSON contract, if it has one.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        match self {
+            Self::Incident(event) => IncidentLine::of(event).map(Line::Incident),
+            Self::Flow(record) => Some(Line::Flow(FlowLine::from(record.as_ref()))),
+            Self::Summary(summary) => Some(Line::Summary(summary.clone())),
+        }
+    }
+}
+
+/// Reads `capture` to its end or its damage, and hands every output to `emit`.
+///
+/// # Errors
+/// Only those of `emit`, at the first of which it stops.
+pub fn replay<E>(
+    capture: &mut Capture,
+    config: EngineConfig,
+    interval: Duration,
+    mut emit: impl FnMut(Output) -> Result<(), E>,
+) -> Result<Counters, E> {
+    let mut run = Run::new(config, interval);
+    while let Some(frame) = capture.next_frame() {
+        run.advance_to(frame.at, &mut emit)?;
+        run.account(&frame);
+    }
+    run.finish(capture.late(), &mut emit)?;
+    Ok(run.counters)
+}
+
+struct Run {
+    engine: Engine,
+    slots: MemorySlots,
+    counters: Counters,
+    interval: Duration,
+    /// First and latest packet.
+    span: Option<(Timestamp, Timestamp)>,
+    next_tick: Timestamp,
+    flows: u64,
+}
+
+impl Run {
+    fn new(config: EngineConfig, interval: Duration) -> Self {
+        Self {
+            engine: Engine::new(config),
+            slots: MemorySlots::default(),
+            counters: Counters::default(),
+            interval,
+            span: None,
+            next_tick: Timestamp::EPOCH,
+            flows: 0,
+        }
+    }
+
+    /// Ticks as often as a live sensor would have before a packet at `at`, but not through gaps in which nothing waits.
+    fn advance_to<E>(&mut self, at: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
+        let Some((first, latest)) = self.span else {
+            self.span = Some((at, at));
+            self.next_tick = at + self.interval;
+            return Ok(());
+        };
+        while at >= self.next_tick {
+            self.tick(self.next_tick, emit)?;
+            self.next_tick = self.next_tick + self.interval;
+            if self.engine.is_quiescent() && at >= self.next_tick {
+                let skipped = (at - Duration::from_nanos(self.next_tick.nanos())).floor(self.interval);
+                self.next_tick = self.next_tick + Duration::from_nanos(skipped.nanos()) + self.interval;
+            }
+        }
+        self.span = Some((first, latest.max(at)));
+        Ok(())
+    }
+
+    fn account(&mut self, frame: &Frame<'_>) {
+        self.counters.packets += 1;
+        match parse(frame) {
+            Ok(packet) => {
+                self.counters.fragments += u64::from(packet.later_fragment);
+                // Zero means "no packet yet" to the counters.
+                self.slots.observe(&packet, frame.at.nanos().max(1));
+            }
+            Err(reason) => self.counters.unaccounted[reason as usize] += 1,
+        }
+    }
+
+    fn tick<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
+        let engine = &mut self.engine;
+        self.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
+        let ended = engine.expire(now);
+        self.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
+        self.conclude(now, emit)
+    }
+
+    fn finish<E>(&mut self, late: u64, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
+        let (first, latest) = self.span.unwrap_or_default();
+        let engine = &mut self.engine;
+        self.slots.poll(|id, slot| engine.observe(id, slot, 0, latest));
+        let live = engine.drain();
+        self.slots.release(&live, |id, slot| engine.retire(id, slot, 0, latest));
+        self.conclude(latest, emit)?;
+        for event in self.engine.finish(latest) {
+            emit(Output::Incident(event))?;
+        }
+        let mut lost: BTreeMap<String, u64> =
+            Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), self.counters.unaccounted[reason as usize])).collect();
+        lost.insert("late".to_owned(), late);
+        emit(Output::Summary(SummaryLine {
+            packets: self.counters.packets,
+            flows: self.flows,
+            incidents: self.engine.opened_incidents(),
+            lost,
+            duration_s: Timestamp::from_nanos(latest.since(first).as_nanos() as u64).epoch_seconds(),
+        }))
+    }
+
+    fn conclude<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
+        let events = self.engine.tick(now);
+        self.flows = self.engine.ended().values().sum();
+        for record in self.engine.take_records() {
+            emit(Output::Flow(Box::new(record)))?;
+        }
+        self.engine.take_scores();
+        for event in events {
+            emit(Output::Incident(event))?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(frame: &Frame<'_>) -> Result<Packet, Reason> {
+    let reader = SliceReader { data: frame.data, wire_len: frame.wire_len };
+    match frame.network_layer() {
+        NetworkLayer::Ethernet => parse_ethernet(&reader),
+        NetworkLayer::At { ethertype, offset } => parse_network(&reader, ethertype, offset),
+        NetworkLayer::Unknown => Err(Reason::LinkType),
+        NetworkLayer::Truncated => Err(Reason::Truncated),
+    }
+}
