@@ -299,6 +299,8 @@ impl Reason {
 pub struct Counters {
     /// Wire packets seen by the hook.
     pub packets: u64,
+    /// IP octets of the packets in flows.
+    pub octets: u64,
     /// Later fragments: accounted to a flow without ports.
     pub fragments: u64,
     /// Packets in no flow, by [`Reason`].
@@ -315,6 +317,7 @@ impl Counters {
     /// Adds another CPU's or hook's counters.
     pub fn merge(&mut self, other: &Self) {
         self.packets += other.packets;
+        self.octets += other.octets;
         self.fragments += other.fragments;
         for (mine, theirs) in self.unaccounted.iter_mut().zip(&other.unaccounted) {
             *mine += theirs;
@@ -344,7 +347,7 @@ const _: () = {
     assert!(size_of::<FlowSlot>() == 256);
     assert!(core::mem::offset_of!(FlowSlot, half) == 64);
     assert!(core::mem::offset_of!(FlowSlot, rare) == 192);
-    assert!(size_of::<Counters>() == 80);
+    assert!(size_of::<Counters>() == 88);
     assert!(size_of::<Settings>() == 24);
 };
 

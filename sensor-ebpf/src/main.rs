@@ -94,6 +94,7 @@ mod programs {
             counters.fragments += packets;
         }
         if account_flow(&packet, &wire, ifindex) {
+            counters.octets += wire.octets;
             return Ok(());
         }
         let full = &mut counters.unaccounted[Reason::TableFull as usize];

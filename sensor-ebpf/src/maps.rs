@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|---|
 //! | `FLOW_TAGS` | bucket -> 8 tags | flows / 8 | 8 B a flow | kernel claims, userspace frees | packet counted as `table_full` |
 //! | `FLOW_SLOTS` | slot -> [`FlowSlot`] | flows | 256 B a flow | kernel counts, userspace zeroes | as above |
-//! | `COUNTERS` | [`Hook`] -> [`Counters`] | 2 | 160 B a CPU | kernel | never |
+//! | `COUNTERS` | [`Hook`] -> [`Counters`] | 2 | 176 B a CPU | kernel | never |
 //! | `AYA_LOGS` | ring buffer | | 128 KiB | kernel | message lost |
 //!
 //! The entry counts of the two flow maps are set when the program is loaded.

@@ -102,6 +102,7 @@ impl Run {
         self.counters.packets += 1;
         match parse(frame) {
             Ok(packet) => {
+                self.counters.octets += u64::from(packet.ip_octets);
                 self.counters.fragments += u64::from(packet.later_fragment);
                 // Zero means "no packet yet" to the counters.
                 self.slots.observe(&packet, frame.at.nanos().max(1));

@@ -192,6 +192,17 @@ impl Engine {
         self.table.started()
     }
 
+    /// Packets in flows so far.
+    #[must_use]
+    pub const fn accounted_packets(&self) -> u64 {
+        self.table.accounted()
+    }
+
+    /// Replaces the endpoints of the sensor itself and of its receivers.
+    pub fn set_own_endpoints(&mut self, endpoints: impl IntoIterator<Item = (IpAddr, u16)>) {
+        self.own = endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect();
+    }
+
     /// Incidents that are open.
     pub fn open_incidents(&self) -> impl ExactSizeIterator<Item = &Incident> {
         self.book.open()

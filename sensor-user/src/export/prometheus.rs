@@ -11,6 +11,7 @@ use prometheus::{
     Registry, Result, TextEncoder,
 };
 use sensor_core::incident::{Change, Class, IncidentEvent, Severity};
+use sensor_ebpf::abi::Hook;
 
 use crate::notify::{Outcome, Sink};
 
@@ -19,29 +20,6 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Bounds of the score's buckets. Isolation Forest scores of normal traffic lie below 0.5.
 const SCORES: [f64; 13] = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9];
-
-/// Which way a packet passed the hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Into the host, at XDP.
-    Ingress,
-    /// Out of the host, at TCX.
-    Egress,
-}
-
-impl Direction {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
-
-    /// The stable identifier.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
-    }
-}
 
 /// Label values that other modules define; their series exist from the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,9 +114,9 @@ impl Metrics {
     }
 
     /// Counts packets and their IP octets at a hook, as seen since the last call.
-    pub fn traffic(&self, direction: Direction, packets: u64, octets: u64) {
-        self.packets.with_label_values(&[direction.as_str()]).inc_by(packets);
-        self.octets.with_label_values(&[direction.as_str()]).inc_by(octets);
+    pub fn traffic(&self, hook: Hook, packets: u64, octets: u64) {
+        self.packets.with_label_values(&[hook.as_str()]).inc_by(packets);
+        self.octets.with_label_values(&[hook.as_str()]).inc_by(octets);
     }
 
     /// Counts packets that belong to no flow, since the last call.
@@ -241,7 +219,7 @@ impl Metrics {
     }
 
     fn initialise(&self, words: &Vocabulary) {
-        for direction in Direction::ALL {
+        for direction in Hook::ALL {
             self.traffic(direction, 0, 0);
         }
         for reason in words.unaccounted {
@@ -350,8 +328,8 @@ mod tests {
     #[test]
     fn deltas_add_up() {
         let metrics = metrics();
-        metrics.traffic(Direction::Ingress, 2, 100);
-        metrics.traffic(Direction::Ingress, 3, 200);
+        metrics.traffic(Hook::Ingress, 2, 100);
+        metrics.traffic(Hook::Ingress, 3, 200);
         metrics.program_ran("ingress", 5, Duration::from_millis(500));
         metrics.scored(0.62);
         let text = metrics.render();

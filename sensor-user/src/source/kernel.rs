@@ -14,6 +14,8 @@ use aya::{Ebpf, EbpfLoader};
 use sensor_core::flow::SlotId;
 use sensor_ebpf::abi::{BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, tag};
 
+use tracing::warn;
+
 use shared::{GracePeriod, SharedWords};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
@@ -91,6 +93,21 @@ impl KernelSource {
         let program: &mut SchedClassifier = program.try_into()?;
         loaded(program.load()).with_context(|| format!("load program {name}"))?;
         Ok(program)
+    }
+
+    /// Detaches every program. The tables stay, and nothing writes them once a grace period has passed.
+    pub fn detach(&mut self) {
+        for (name, program) in self.ebpf.programs_mut() {
+            let result = match program {
+                Program::Xdp(xdp) => xdp.unload(),
+                Program::SchedClassifier(classifier) => classifier.unload(),
+                _ => Ok(()),
+            };
+            match result {
+                Ok(()) | Err(ProgramError::NotLoaded) => {}
+                Err(error) => warn!(program = name, %error, "cannot unload"),
+            }
+        }
     }
 
     /// The object as aya sees it: programs, maps, log ring.

@@ -50,6 +50,7 @@ pub struct FlowTable {
     entries: Vec<Entry>,
     live: usize,
     started: u64,
+    accounted: u64,
     /// `None` when flows never end before the input does.
     timeouts: Option<Timeouts>,
     /// Every live entry is in the bucket of its `due`, a second at or before its deadline. Other mentions are stale.
@@ -111,7 +112,7 @@ impl FlowTable {
     /// An empty table; without `timeouts` flows end only when the input does.
     #[must_use]
     pub const fn new(timeouts: Option<Timeouts>) -> Self {
-        Self { entries: Vec::new(), live: 0, started: 0, timeouts, wheel: BTreeMap::new(), pending: Vec::new() }
+        Self { entries: Vec::new(), live: 0, started: 0, accounted: 0, timeouts, wheel: BTreeMap::new(), pending: Vec::new() }
     }
 
     /// Live flows.
@@ -130,6 +131,12 @@ impl FlowTable {
     #[must_use]
     pub const fn started(&self) -> u64 {
         self.started
+    }
+
+    /// Packets in flows so far.
+    #[must_use]
+    pub const fn accounted(&self) -> u64 {
+        self.accounted
     }
 
     /// Whether some flow waits for its outcome or its end.
@@ -151,6 +158,7 @@ impl FlowTable {
             self.entries[index] = Entry { key: slot.key, live: true, ..VACANT };
         }
         let event = self.entries[index].update(slot, epoch_ns, now, is_new);
+        self.accounted += event.sent.packets + event.received.packets;
         let entry = &mut self.entries[index];
         if entry.outcome == Outcome::Pending && entry.after_waiting != Outcome::Pending && !entry.waiting {
             entry.waiting = true;

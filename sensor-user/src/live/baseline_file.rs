@@ -1,0 +1,93 @@
+//! The baseline between two runs: a file in the state directory, replaced atomically.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sensor_core::features::flow::COLUMNS;
+use sensor_models::Baseline;
+use tracing::{info, warn};
+
+/// Where the baseline is kept, if anywhere.
+#[derive(Debug)]
+pub struct BaselineFile {
+    path: Option<PathBuf>,
+    saved_at_s: u64,
+}
+
+impl BaselineFile {
+    /// Name of the file in the state directory.
+    pub const NAME: &str = "baseline.leuko";
+
+    /// In a state directory.
+    #[must_use]
+    pub fn in_dir(state_dir: &Path) -> Self {
+        Self { path: Some(state_dir.join(Self::NAME)), saved_at_s: 0 }
+    }
+
+    /// The baseline of the last run; nothing when there is none yet. One that cannot be used is set aside with a
+    /// warning: the sensor learns anew.
+    pub fn load(&mut self) -> Option<Baseline> {
+        let path = self.path.as_ref()?;
+        if !path.exists() {
+            return None;
+        }
+        match read(path) {
+            Ok(baseline) => {
+                self.saved_at_s = baseline.training().trained_at_s;
+                info!(path = %path.display(), flows = baseline.training().rows, "loaded the baseline");
+                Some(baseline)
+            }
+            Err(error) => {
+                let aside = path.with_extension("unusable");
+                warn!(error = format!("{error:#}"), aside = %aside.display(), "learning anew");
+                if let Err(error) = fs::rename(path, &aside) {
+                    warn!(%error, "cannot set the baseline aside");
+                }
+                None
+            }
+        }
+    }
+
+    /// Saves a baseline that is newer than the file.
+    pub fn save_if_newer(&mut self, baseline: Option<&Baseline>) {
+        if baseline.is_some_and(|baseline| baseline.training().trained_at_s > self.saved_at_s) {
+            self.save(baseline);
+        }
+    }
+
+    /// Saves a baseline. A failure is a warning: detection goes on, and the next fit is tried again.
+    pub fn save(&mut self, baseline: Option<&Baseline>) {
+        let (Some(path), Some(baseline)) = (&self.path, baseline) else {
+            return;
+        };
+        match write(path, &baseline.to_bytes()) {
+            Ok(()) => {
+                self.saved_at_s = baseline.training().trained_at_s;
+                info!(path = %path.display(), flows = baseline.training().rows, "saved the baseline");
+            }
+            Err(error) => warn!(error = format!("{error:#}"), "cannot save the baseline"),
+        }
+    }
+}
+
+/// Reads a baseline that fits this build's features.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or was made for other features.
+pub fn read(path: &Path) -> Result<Baseline> {
+    let context = || format!("read the baseline {}", path.display());
+    let baseline = Baseline::from_bytes(&fs::read(path).with_context(context)?).with_context(context)?;
+    baseline.expect_schema(&COLUMNS).with_context(context)?;
+    Ok(baseline)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("the baseline has no directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new).with_context(|| format!("create {}", new.display()))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("write {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("replace {}", path.display()))
+}
