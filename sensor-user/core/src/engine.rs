@@ -233,7 +233,7 @@ impl Engine {
     }
 
     fn feed(&mut self, event: &FlowEvent) {
-        if self.is_own(event) {
+        if !event.is_news() || self.is_own(event) {
             return;
         }
         self.windows.iter_mut().for_each(|windows| windows.observe(event));

@@ -86,3 +86,11 @@ pub struct FlowEvent {
     /// TCP: `closing`, and the event before did not say so.
     pub closing_is_new: bool,
 }
+
+impl FlowEvent {
+    /// Whether anything moved or was decided; the final counters of a flow often say nothing new.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.is_new || self.closing_is_new || self.before != self.outcome || self.sent.packets + self.received.packets > 0
+    }
+}

@@ -1,0 +1,421 @@
+//! The engine on made-up traffic: what it reports, and what it leaves alone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sensor_core::engine::{Engine, EngineConfig};
+use sensor_core::flow::{EndReason, FlowRecord, MemorySlots, Timeouts};
+use sensor_core::incident::{Change, Class, IncidentEvent};
+use sensor_core::time::Timestamp;
+use sensor_ebpf::packet::{Packet, proto, tcp_flags};
+
+const SYN: u8 = tcp_flags::SYN;
+const ACK: u8 = tcp_flags::ACK;
+const RST: u8 = tcp_flags::RST;
+const FIN: u8 = tcp_flags::FIN;
+const PSH: u8 = tcp_flags::PSH;
+
+const START: u64 = 1_700_000_000;
+
+type End = (IpAddr, u16);
+
+fn host(last: u32) -> IpAddr {
+    IpAddr::from([10, (last >> 16) as u8, (last >> 8) as u8, last as u8])
+}
+
+/// An engine with one-second ticks, and the network it watches.
+struct Network {
+    engine: Engine,
+    slots: MemorySlots,
+    now: Timestamp,
+    next_tick: Timestamp,
+    events: Vec<IncidentEvent>,
+    records: Vec<FlowRecord>,
+}
+
+impl Network {
+    fn new(config: EngineConfig) -> Self {
+        let now = Timestamp::from_secs(START);
+        let config = EngineConfig { keep_records: true, ..config };
+        Self {
+            engine: Engine::new(config),
+            slots: MemorySlots::default(),
+            now,
+            next_tick: now + Duration::from_secs(1),
+            events: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    fn packet(&mut self, proto: u8, from: End, to: End, flags: u8, payload: u32) {
+        let packet = Packet {
+            src: from.0.into(),
+            dst: to.0.into(),
+            src_port: from.1,
+            dst_port: to.1,
+            proto,
+            ttl: 64,
+            tcp_flags: flags,
+            ip_octets: 40 + payload,
+            header_octets: 40,
+            ..Packet::default()
+        };
+        self.slots.observe(&packet, self.now.nanos());
+    }
+
+    fn tcp(&mut self, from: End, to: End, flags: u8, payload: u32) {
+        self.packet(proto::TCP, from, to, flags, payload);
+    }
+
+    fn wait(&mut self, micros: u64) {
+        self.now = self.now + Duration::from_micros(micros);
+        while self.now >= self.next_tick {
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.next_tick;
+        let engine = &mut self.engine;
+        self.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
+        let ended = engine.expire(now);
+        self.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
+        self.events.extend(engine.tick(now));
+        self.records.extend(engine.take_records());
+        self.next_tick = self.next_tick + Duration::from_secs(1);
+    }
+
+    fn seconds(&mut self, seconds: u64) {
+        self.wait(seconds * 1_000_000);
+    }
+
+    /// A whole conversation: handshake, request, answer, FIN from both.
+    fn conversation(&mut self, client: End, server: End, request: u32, answer: u32) {
+        self.handshake(client, server);
+        self.tcp(client, server, PSH | ACK, request);
+        self.tcp(server, client, PSH | ACK, answer);
+        self.goodbye(client, server);
+    }
+
+    fn handshake(&mut self, client: End, server: End) {
+        self.tcp(client, server, SYN, 0);
+        self.tcp(server, client, SYN | ACK, 0);
+        self.tcp(client, server, ACK, 0);
+    }
+
+    fn goodbye(&mut self, client: End, server: End) {
+        self.tcp(client, server, FIN | ACK, 0);
+        self.tcp(server, client, FIN | ACK, 0);
+    }
+
+    /// A failed log-in at a service that greets first.
+    fn attempt(&mut self, client: End, server: End, answer: u32) {
+        self.handshake(client, server);
+        self.tcp(server, client, PSH | ACK, 40);
+        self.tcp(client, server, PSH | ACK, 120);
+        self.tcp(server, client, PSH | ACK, answer);
+        self.goodbye(client, server);
+    }
+
+    fn opened(&self) -> Vec<&IncidentEvent> {
+        self.events.iter().filter(|event| event.change == Change::Opened).collect()
+    }
+
+    fn only(&self) -> &IncidentEvent {
+        let opened = self.opened();
+        assert_eq!(opened.len(), 1, "{opened:#?}");
+        opened[0]
+    }
+}
+
+fn network() -> Network {
+    Network::new(EngineConfig::default())
+}
+
+fn scan(net: &mut Network, attacker: IpAddr, victim: IpAddr, ports: u16) {
+    for port in 1..=ports {
+        net.tcp((attacker, 40_000), (victim, port), SYN, 0);
+        if port == 22 {
+            net.tcp((victim, port), (attacker, 40_000), SYN | ACK, 0);
+            net.tcp((attacker, 40_000), (victim, port), RST, 0);
+        } else {
+            net.tcp((victim, port), (attacker, 40_000), RST | ACK, 0);
+        }
+        net.wait(1_000);
+    }
+}
+
+#[test]
+fn a_syn_scan_is_one_port_scan_with_the_ports_it_found() {
+    let mut net = network();
+    scan(&mut net, host(9), host(1), 500);
+    net.seconds(2);
+    let event = net.only();
+    assert_eq!(event.incident.class, Class::PortScan);
+    assert_eq!((event.incident.attackers.as_slice(), event.incident.victims.as_slice()), (&[host(9)][..], &[host(1)][..]));
+    assert!(event.at <= Timestamp::from_secs(START + 2), "{}", event.at);
+    assert_eq!(event.incident.evidence["open_ports_found"], serde_json::json!([22]));
+}
+
+#[test]
+fn a_scan_that_is_never_answered_is_found_too() {
+    let mut net = network();
+    for port in 1..=100 {
+        net.tcp((host(9), 40_000), (host(1), port), SYN, 0);
+        net.wait(1_000);
+    }
+    net.seconds(3);
+    assert_eq!(net.only().incident.class, Class::PortScan);
+}
+
+#[test]
+fn stealth_scans_are_port_scans() {
+    for flags in [FIN, 0, FIN | PSH | tcp_flags::URG, ACK] {
+        let mut net = network();
+        for port in 1..=100 {
+            net.tcp((host(9), 40_000), (host(1), port), flags, 0);
+            net.tcp((host(1), port), (host(9), 40_000), RST, 0);
+        }
+        net.seconds(2);
+        assert_eq!(net.only().incident.class, Class::PortScan, "flags {flags:#x}");
+    }
+}
+
+#[test]
+fn asking_many_hosts_for_one_service_is_a_host_scan() {
+    let mut net = network();
+    for last in 1..=100 {
+        net.tcp((host(900), 40_000), (host(last), 445), SYN, 0);
+    }
+    net.seconds(3);
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.ports.as_slice()), (Class::HostScan, &[445][..]));
+    assert_eq!(incident.victims.len(), 64);
+    assert_eq!(incident.evidence["victims_total"], serde_json::json!(100));
+}
+
+#[test]
+fn an_incident_closes_once_it_has_been_quiet_for_a_minute() {
+    let mut net = network();
+    scan(&mut net, host(9), host(1), 100);
+    net.seconds(120);
+    let closed: Vec<_> = net.events.iter().filter(|event| event.change == Change::Closed).collect();
+    assert_eq!(closed.len(), 1);
+    let quiet = closed[0].at.since(closed[0].incident.last_seen);
+    assert!(quiet >= Duration::from_secs(60) && quiet < Duration::from_secs(64), "{quiet:?}");
+    assert_eq!(closed[0].incident.id, net.only().incident.id);
+}
+
+#[test]
+fn browsing_forty_servers_is_no_scan() {
+    let mut net = network();
+    for last in 1..=40 {
+        for port in [80, 443] {
+            net.conversation((host(900), 40_000 + last as u16), (host(last), port), 500, 9000);
+            net.wait(20_000);
+        }
+    }
+    net.seconds(90);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn traceroute_is_no_scan() {
+    let mut net = network();
+    for port in 33_434..33_500 {
+        net.packet(proto::UDP, (host(9), 40_000), (host(1), port), 0, 32);
+    }
+    net.seconds(5);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn a_forged_syn_flood_names_the_victim_and_no_attacker() {
+    let mut net = network();
+    for n in 0..5_000 {
+        net.tcp((host(100_000 + n), 1000 + n as u16), (host(1), 80), SYN, 0);
+        net.wait(100);
+    }
+    net.seconds(3);
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.ports.as_slice()), (Class::SynFlood, &[80][..]));
+    assert!(incident.attackers.is_empty() && incident.victims == [host(1)]);
+    let sources = incident.evidence["distinct_sources"].as_u64().unwrap();
+    assert!((1_000..=5_500).contains(&sources), "{sources}");
+}
+
+#[test]
+fn a_syn_flood_from_one_host_names_it() {
+    let mut net = network();
+    for n in 0..5_000 {
+        net.tcp((host(9), 1000 + n), (host(1), 80), SYN, 0);
+        net.wait(100);
+    }
+    net.seconds(3);
+    assert_eq!((net.only().incident.class, net.only().incident.attackers.as_slice()), (Class::SynFlood, &[host(9)][..]));
+}
+
+#[test]
+fn a_crowd_that_is_served_is_no_flood() {
+    let mut net = network();
+    for n in 0..5_000 {
+        net.conversation((host(100_000 + n), 1000 + n as u16), (host(1), 80), 300, 2000);
+        net.wait(200);
+    }
+    net.seconds(3);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn datagrams_nobody_answers_are_a_flood_and_a_wanted_stream_is_not() {
+    let mut net = network();
+    for n in 0..5_000 {
+        net.packet(proto::UDP, (host(9), 1000 + n), (host(1), 9999), 0, 100);
+        net.wait(100);
+    }
+    net.seconds(3);
+    assert_eq!(net.only().incident.class, Class::UdpFlood);
+
+    let mut net = network();
+    net.handshake((host(9), 5000), (host(1), 5201));
+    net.tcp((host(9), 5000), (host(1), 5201), PSH | ACK, 37);
+    net.seconds(1);
+    for _ in 0..50_000 {
+        net.packet(proto::UDP, (host(9), 1000), (host(1), 5201), 0, 1400);
+        net.wait(20);
+    }
+    net.seconds(3);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn ten_alike_log_ins_a_minute_are_password_guessing() {
+    let mut net = network();
+    for n in 0..10 {
+        net.attempt((host(9), 40_000 + n), (host(1), 2222), 80);
+        net.seconds(1);
+    }
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.ports.as_slice()), (Class::BruteForce, &[2222][..]));
+}
+
+#[test]
+fn short_queries_of_changing_size_are_no_password_guessing() {
+    let mut net = network();
+    for n in 0..60_u32 {
+        net.attempt((host(9), 40_000 + n as u16), (host(1), 3306), 100 + n * n % 17 * 300);
+        net.wait(200_000);
+    }
+    net.seconds(3);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn connections_to_the_sensors_receivers_are_never_an_incident() {
+    let own = BTreeSet::from([(host(1), 2222)]);
+    let mut net = Network::new(EngineConfig { own_endpoints: own, ..EngineConfig::default() });
+    for n in 0..30 {
+        net.attempt((host(9), 40_000 + n), (host(1), 2222), 80);
+        net.seconds(1);
+    }
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn allowed_networks_and_disabled_classes_are_not_reported() {
+    for config in [
+        EngineConfig { allowed: vec![(host(0), 24)], ..EngineConfig::default() },
+        EngineConfig { allowed: vec![(host(9), 32)], ..EngineConfig::default() },
+        EngineConfig { disabled: BTreeSet::from([Class::PortScan]), ..EngineConfig::default() },
+    ] {
+        let mut net = Network::new(config);
+        scan(&mut net, host(9), host(1), 100);
+        net.seconds(3);
+        assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+    }
+    let mut net = Network::new(EngineConfig { allowed: vec![(host(8), 32)], ..EngineConfig::default() });
+    scan(&mut net, host(9), host(1), 100);
+    net.seconds(3);
+    assert_eq!(net.only().incident.class, Class::PortScan);
+}
+
+#[test]
+fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
+    let mut net = network();
+    let normal = |net: &mut Network, n: u32| {
+        let client = (host(100 + n % 7), 30_000 + (n % 20_000) as u16);
+        net.conversation(client, (host(1), 443), 400 + n % 90, 5_000 + n % 700);
+        net.wait(60_000);
+    };
+    (0..2_000).for_each(|n| normal(&mut net, n));
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new(), "normal traffic");
+    for n in 0..60_u32 {
+        normal(&mut net, 2_000 + n);
+        let client = (host(50), 30_000 + n as u16);
+        net.handshake(client, (host(200 + n), 8443));
+        for _ in 0..80 {
+            net.tcp(client, (host(200 + n), 8443), PSH | ACK, 1400);
+        }
+        net.tcp((host(200 + n), 8443), client, PSH | ACK, 10);
+        net.goodbye(client, (host(200 + n), 8443));
+    }
+    net.seconds(30);
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.attackers.as_slice()), (Class::Anomaly, &[host(50)][..]));
+    let features = incident.evidence["features"].as_array().unwrap();
+    assert!(!features.is_empty(), "an anomaly says what stood out");
+}
+
+#[test]
+fn flows_end_once_each_with_their_reason() {
+    let mut net = network();
+    net.conversation((host(9), 1), (host(1), 80), 10, 10);
+    net.tcp((host(9), 2), (host(1), 80), SYN, 0);
+    net.tcp((host(1), 80), (host(9), 2), RST | ACK, 0);
+    net.packet(proto::UDP, (host(9), 3), (host(1), 53), 0, 30);
+    net.seconds(200);
+    let mut ends: Vec<(u16, EndReason, u64)> = net
+        .records
+        .iter()
+        .map(|record| {
+            let view = record.view();
+            (view.client().port, record.end_reason, view.sent().packets + view.received().packets)
+        })
+        .collect();
+    ends.sort_unstable();
+    assert_eq!(
+        ends,
+        [(1, EndReason::TcpFin, 7), (2, EndReason::TcpRst, 2), (3, EndReason::IdleTimeout, 1)]
+    );
+    assert_eq!(net.engine.live_flows(), 0);
+    assert!(net.engine.is_quiescent());
+}
+
+#[test]
+fn a_long_flow_is_recorded_at_the_active_timeout_and_goes_on() {
+    let timeouts = Timeouts { active: Duration::from_secs(10), ..Timeouts::default() };
+    let mut net = Network::new(EngineConfig { timeouts: Some(timeouts), ..EngineConfig::default() });
+    for _ in 0..25 {
+        net.packet(proto::UDP, (host(9), 5000), (host(1), 5001), 0, 100);
+        net.packet(proto::UDP, (host(1), 5001), (host(9), 5000), 0, 100);
+        net.seconds(1);
+    }
+    net.seconds(100);
+    let reasons: Vec<EndReason> = net.records.iter().map(|record| record.end_reason).collect();
+    assert_eq!(reasons.first(), Some(&EndReason::ActiveTimeout));
+    let packets: u64 = net.records.iter().map(|record| record.slot.half.iter().map(|half| half.packets).sum::<u64>()).sum();
+    assert_eq!(packets, 50);
+}
+
+#[test]
+fn an_answer_whose_question_was_not_seen_makes_nobody_a_scanner() {
+    let mut net = network();
+    for n in 0..200 {
+        net.tcp((host(1), 443), (host(9), 30_000 + n), RST | ACK, 0);
+        net.packet(proto::UDP, (host(2), 53), (host(9), 30_000 + n), 0, 100);
+        net.wait(10_000);
+    }
+    net.seconds(3);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
