@@ -4,7 +4,7 @@ mod baseline_file;
 mod own_traffic;
 mod telemetry;
 
-pub use baseline_file::BaselineFile;
+pub use baseline_file::{BaselineFile, read as read_baseline};
 pub use own_traffic::OwnTraffic;
 pub use telemetry::{Balance, Telemetry, VOCABULARY};
 

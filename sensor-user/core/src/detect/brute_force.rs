@@ -19,8 +19,11 @@ use crate::time::Timestamp;
 /// Parameters of the detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BruteForceParams {
-    /// Attempts in the window that decide.
-    pub attempts: usize,
+    /// Connections in the window that decide, at a service known for log-ins. Each may hold several attempts: sshd takes
+    /// six before it hangs up.
+    pub login_connections: usize,
+    /// Connections in the window that decide, at any other service at which the server speaks first.
+    pub connections: usize,
     /// How long an attempt counts.
     pub window: Duration,
     /// IP octets to the server beyond which a conversation is no mere attempt.
@@ -33,11 +36,12 @@ pub struct BruteForceParams {
 
 impl Default for BruteForceParams {
     fn default() -> Self {
-        Self { attempts: 8, window: Duration::from_secs(60), octets: 16_384, variation: 0.35, pairs: 16_384 }
+        Self { login_connections: 5, connections: 8, window: Duration::from_secs(60), octets: 16_384, variation: 0.35, pairs: 16_384 }
     }
 }
 
 /// Services whose protocol begins with a log-in, whoever speaks first: Telnet, SMB, RDP, VNC, databases, WinRM.
+/// FTP and SSH are among them for their lower threshold.
 const LOGIN_PORTS: [u16; 12] = [21, 22, 23, 139, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986];
 /// Attempts remembered of one triple.
 const REMEMBERED: usize = 256;
@@ -121,7 +125,9 @@ impl BruteForce {
 
     fn judge(&self, pair: Pair) -> Option<Finding> {
         let attempts = self.pairs.get(&pair)?;
-        if attempts.len() < self.params.attempts {
+        let known = LOGIN_PORTS.contains(&pair.port);
+        let needed = if known { self.params.login_connections } else { self.params.connections };
+        if attempts.len() < needed {
             return None;
         }
         let sent = Spread::of(attempts.iter().map(|attempt| attempt.sent));
@@ -140,7 +146,7 @@ impl BruteForce {
             ports: BTreeSet::from([pair.port]),
             first_seen,
             last_seen,
-            score: saturating_score(attempts.len() as f64, self.params.attempts as f64),
+            score: saturating_score(attempts.len() as f64, needed as f64),
             evidence: BTreeMap::from([
                 ("connections".to_owned(), json!(attempts.len())),
                 ("window_s".to_owned(), json!(last_seen.since(first_seen).as_secs_f64().round())),

@@ -1,0 +1,81 @@
+//! From the command line to a running sensor. The only code that reads clocks.
+
+mod live;
+mod replay;
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use sensor_core::engine::EngineConfig;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::{doctor, log};
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What a person has to mend, with how.
+pub fn run(cli: &Cli) -> Result<ExitCode> {
+    if let Command::Completions(completions) = &cli.command {
+        return print(&completions.script());
+    }
+    let config = cli.load_config()?;
+    match &cli.command {
+        Command::Run(args) => {
+            log::init(&config, cli.global.quiet)?;
+            runtime()?.block_on(live::run(&config, args, cli.global.quiet))
+        }
+        Command::Replay(args) => {
+            log::init(&config, cli.global.quiet)?;
+            replay::run(&config, args, cli.global.quiet)
+        }
+        Command::Doctor(args) => runtime()?.block_on(doctor::main(&config, args)),
+        Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
+        Command::Completions(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says on standard error what went wrong.
+#[must_use]
+pub fn complain(error: &anyhow::Error) -> ExitCode {
+    // Nowhere is left to say that standard error is closed.
+    let _ = writeln!(io::stderr(), "leuko: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the asynchronous runtime")
+}
+
+fn config_text(config: &Config, json: bool) -> Result<String> {
+    if json {
+        Ok(serde_json::to_string_pretty(config).context("print the configuration as JSON")? + "\n")
+    } else {
+        Ok(config.effective_toml())
+    }
+}
+
+fn print(bytes: &[u8]) -> Result<ExitCode> {
+    match io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What the configuration says about detection.
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        warmup: config.warmup.get(),
+        timeouts: Some(config.timeouts.into()),
+        disabled: config.detect.disable.iter().copied().collect(),
+        allowed: config.detect.allow.iter().map(|network| (network.addr(), network.prefix_len())).collect::<Vec<(IpAddr, u8)>>(),
+        ..EngineConfig::default()
+    }
+}

@@ -1,0 +1,245 @@
+//! `leuko run`.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use nix::time::{ClockId, clock_gettime};
+use prometheus::Registry;
+use sensor_core::contract::SummaryLine;
+use sensor_core::engine::{Engine, EngineConfig};
+use sensor_core::time::Timestamp;
+use sensor_ebpf::abi::{Counters, Reason};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::engine_config;
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::export::prometheus::Metrics;
+use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::notify::retry::Retry;
+use crate::notify::{Notifier, Wiring, endpoints};
+use crate::printer::Printer;
+use crate::source::kernel::interface::{Interface, own_addresses};
+use crate::source::kernel::{KernelSource, LoadOptions};
+use crate::terminal::{Reader, Status};
+use crate::web::{self, Health, WebState};
+
+/// How long receivers get to take what is queued when the sensor stops.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Watches until a signal, the end of `--duration`, or the loss of the reader of standard output.
+///
+/// # Errors
+/// When the sensor cannot start, or can no longer read the kernel's tables.
+pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCode> {
+    let stop = Arc::new(Notify::new());
+    let signals = signals()?;
+    let interfaces = interfaces(config)?;
+    let metrics = Arc::new(Metrics::new(&Registry::new(), &VOCABULARY).context("register metrics")?);
+    metrics.process_started(wall_clock());
+    let health = Arc::new(Health::new(config.interval.get()));
+    let listening = serve(config, &metrics, &health).await?;
+    let wiring = Wiring {
+        sensor: config.sensor_name(),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::new(wall_clock),
+        retry: Retry::default(),
+    };
+    let notifier = Notifier::start(&config.notify, &wiring)?;
+    let own = own_addresses().context("list this host's addresses")?;
+    let own = OwnTraffic::follow(endpoints(&config.notify), listening, own);
+    let mut baseline = BaselineFile::in_dir(&config.state_dir);
+    let saved = if args.fresh { None } else { baseline.load() };
+
+    let seed = RandomState::new().hash_one(std::process::id());
+    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, fixed_ns: None })?;
+    let kernel_log = kernel_log(&mut source)?;
+    for interface in &interfaces {
+        source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;
+    }
+    let mut live = Live {
+        engine: Engine::new(EngineConfig {
+            baseline: saved,
+            own_endpoints: own.current(),
+            ..engine_config(config)
+        }),
+        source,
+        clocks: SystemClocks,
+        interval: config.interval.get(),
+        own,
+        baseline,
+    };
+    let mut front = Front {
+        printer: Printer::stdout(args.json, quiet),
+        telemetry: Telemetry::new(metrics),
+        notifier: &notifier,
+        health,
+        interval: config.interval.get(),
+        began: live.clocks.now().epoch,
+        stop: Arc::clone(&stop),
+        kernel_log,
+        lost: 0,
+    };
+    info!(interval_ms = config.interval.get().as_millis(), flows = live.source.capacity(), "watching");
+    let duration = args.duration;
+    let stopping = async move {
+        tokio::select! {
+            () = signals => info!("stopping on a signal"),
+            () = stop.notified() => {}
+            () = after(duration) => info!("stopping at the end of --duration"),
+        }
+    };
+    live.run(stopping, |engine, tick| front.show(engine, tick)).await?;
+    notifier.shutdown(FLUSH).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a tick is told to: standard output, metrics, receivers.
+struct Front<'a> {
+    printer: Printer,
+    telemetry: Telemetry,
+    notifier: &'a Notifier,
+    health: Arc<Health>,
+    interval: Duration,
+    began: Timestamp,
+    stop: Arc<Notify>,
+    kernel_log: Box<dyn FnMut()>,
+    lost: u64,
+}
+
+impl Front<'_> {
+    fn show(&mut self, engine: &mut Engine, tick: &Tick) -> Result<()> {
+        self.health.beat();
+        (self.kernel_log)();
+        let moved = self.telemetry.feed(engine, tick);
+        self.lost += moved.lost;
+        let mut reader = Reader::Listening;
+        for event in &tick.events {
+            self.notifier.send(event);
+            reader = self.printer.incident(event).context("write to standard output")?;
+        }
+        let seconds = self.interval.as_secs_f64();
+        let balance = Balance::of(&tick.counters, engine.accounted_packets());
+        let status = Status {
+            flows: engine.live_flows() as u64,
+            packets_per_s: moved.packets as f64 / seconds,
+            bits_per_s: moved.octets as f64 * 8.0 / seconds,
+            table_fill: engine.live_flows() as f64 / tick.capacity.max(1) as f64,
+            coverage: balance.coverage,
+            open_incidents: engine.open_incidents().len() as u64,
+            warmup_left: engine.warmup_left(tick.now).unwrap_or_default(),
+            lost: self.lost,
+        };
+        if tick.last {
+            reader = self.printer.summary(summary(engine, tick, self.began)).context("write to standard output")?;
+        } else if reader == Reader::Listening {
+            reader = self.printer.status(&status).context("write to standard output")?;
+        }
+        if reader == Reader::Gone {
+            self.stop.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn summary(engine: &Engine, tick: &Tick, began: Timestamp) -> SummaryLine {
+    let mut total = Counters::default();
+    tick.counters.iter().for_each(|counters| total.merge(counters));
+    let lost: BTreeMap<String, u64> = Reason::ALL
+        .iter()
+        .map(|&reason| (reason.as_str().to_owned(), total.unaccounted[reason as usize]))
+        .collect();
+    SummaryLine {
+        packets: total.packets,
+        flows: engine.ended().values().sum(),
+        incidents: engine.opened_incidents(),
+        lost,
+        duration_s: (tick.now.since(began).as_secs_f64() * 1e6).round() / 1e6,
+    }
+}
+
+fn interfaces(config: &Config) -> Result<Vec<Interface>> {
+    if config.interfaces.is_empty() {
+        return Ok(vec![Interface::of_default_route()?]);
+    }
+    config.interfaces.iter().map(|name| Interface::find(name.as_str())).collect()
+}
+
+/// Serves the metrics in the background; says where.
+async fn serve(config: &Config, metrics: &Arc<Metrics>, health: &Arc<Health>) -> Result<Option<SocketAddr>> {
+    let Some(address) = config.metrics.listen.address() else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address} for metrics; choose another address with --metrics-listen, or \"off\"")
+    })?;
+    let address = listener.local_addr().context("find out where metrics are served")?;
+    info!(%address, "serving /metrics and /healthz");
+    let state = WebState { metrics: Arc::clone(metrics), health: Arc::clone(health) };
+    tokio::spawn(async move {
+        if let Err(error) = web::serve(listener, state, std::future::pending()).await {
+            warn!(%error, "metrics are no longer served");
+        }
+    });
+    Ok(Some(address))
+}
+
+/// Passes on what the kernel program has logged since the last call: rare events only.
+fn kernel_log(source: &mut KernelSource) -> Result<Box<dyn FnMut()>> {
+    let mut logger = aya_log::EbpfLogger::init(source.ebpf()).context("open the log of the kernel program")?;
+    Ok(Box::new(move || logger.flush()))
+}
+
+/// Ready at the first SIGINT or SIGTERM.
+fn signals() -> Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+async fn after(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock that is handed to everything else")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The clocks of this host.
+struct SystemClocks;
+
+impl Clocks for SystemClocks {
+    fn now(&self) -> Now {
+        let (epoch, monotonic) = (read(ClockId::CLOCK_REALTIME), read(ClockId::CLOCK_MONOTONIC));
+        Now { epoch: Timestamp::from_nanos(epoch), epoch_ns: epoch.wrapping_sub(monotonic) }
+    }
+
+    fn stopwatch(&self) -> Duration {
+        Duration::from_nanos(read(ClockId::CLOCK_MONOTONIC))
+    }
+}
+
+/// Nanoseconds. Both clocks exist on every Linux, so a failure would be a broken kernel; zero then.
+fn read(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| {
+        let nanos = i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
+        u64::try_from(nanos).unwrap_or(0)
+    })
+}

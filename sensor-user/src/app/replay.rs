@@ -1,0 +1,61 @@
+//! `leuko replay`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use sensor_core::contract::FlowLine;
+use sensor_core::engine::EngineConfig;
+
+use super::{complain, engine_config};
+use crate::cli::ReplayArgs;
+use crate::config::Config;
+use crate::live::read_baseline;
+use crate::printer::Printer;
+use crate::replay::{Output, replay};
+use crate::source::pcap::Capture;
+use crate::terminal::Reader;
+
+/// Replays a capture and prints what it holds. Damage to the capture is told last.
+///
+/// # Errors
+/// When the capture or the baseline cannot be opened.
+pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> {
+    let mut capture = open(args)?;
+    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
+    let mut engine = EngineConfig { baseline, keep_records: args.flows, ..engine_config(config) };
+    if args.no_timeouts {
+        engine.timeouts = None;
+    }
+    let mut printer = Printer::stdout(args.json, quiet);
+    let done = replay(&mut capture, engine, config.interval.get(), |output| {
+        let printed = match output {
+            Output::Incident(event) => printer.incident(&event),
+            Output::Flow(record) => printer.flow(FlowLine::from(record.as_ref())),
+            Output::Summary(summary) => printer.summary(summary),
+        };
+        match printed.context("write to standard output") {
+            Ok(Reader::Listening) => Ok(()),
+            Ok(Reader::Gone) => Err(None),
+            Err(error) => Err(Some(error)),
+        }
+    });
+    match done {
+        Ok(_) => {}
+        Err(None) => return Ok(ExitCode::SUCCESS),
+        Err(Some(error)) => return Err(error),
+    }
+    match capture.damage() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(damage) => Ok(complain(&anyhow!("{}: {damage}; everything before it was processed", name(args)))),
+    }
+}
+
+fn open(args: &ReplayArgs) -> Result<Capture> {
+    let capture = if args.is_stdin() { Capture::stdin() } else { Capture::open(Path::new(&args.file)) };
+    capture.with_context(|| format!("replay {}", name(args)))
+}
+
+fn name(args: &ReplayArgs) -> String {
+    if args.is_stdin() { "standard input".to_owned() } else { args.file.display().to_string() }
+}
