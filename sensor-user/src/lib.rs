@@ -1,5 +1,6 @@
 //! Leuko, a network anomaly sensor for Linux servers.
 
+pub mod cli;
 pub mod config;
 pub mod export;
 pub mod notify;
