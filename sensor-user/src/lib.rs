@@ -3,7 +3,9 @@
 pub mod cli;
 pub mod config;
 pub mod export;
+pub mod log;
 pub mod notify;
 pub mod secret;
 pub mod source;
+pub mod terminal;
 pub mod web;
