@@ -254,10 +254,8 @@ impl Place {
         if !entry.get_ref().is_table() {
             *entry = self.spanned(DeValue::Table(DeTable::new()));
         }
-        match entry.get_mut() {
-            DeValue::Table(table) => table,
-            _ => unreachable!("made a table above"),
-        }
+        let DeValue::Table(table) = entry.get_mut() else { unreachable!("made a table above") };
+        table
     }
 
     fn key<'a>(&self, name: &str) -> Spanned<Cow<'a, str>> {

@@ -308,17 +308,17 @@ fn the_table_of_settings_says_the_defaults() {
 }
 
 fn collect(value: &toml::Value, path: String, leaves: &mut std::collections::BTreeSet<String>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (name, value) in table {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                collect(value, path, leaves);
-            }
+    if let Some(table) = value.as_table() {
+        for (name, value) in table {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            collect(value, path, leaves);
         }
-        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
-            items.iter().for_each(|item| collect(item, path.clone(), leaves));
-        }
-        _ => drop(leaves.insert(path)),
+        return;
+    }
+    let tables: Vec<_> = value.as_array().into_iter().flatten().filter(|item| item.is_table()).collect();
+    tables.iter().for_each(|table| collect(table, path.clone(), leaves));
+    if tables.is_empty() {
+        leaves.insert(path);
     }
 }
 
