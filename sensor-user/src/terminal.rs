@@ -57,6 +57,15 @@ impl Reader {
     }
 }
 
+/// Writes to standard output at once: what `doctor`, `config` and `completions` print.
+///
+/// # Errors
+/// When it fails, unless its reader has gone.
+pub fn print(bytes: &[u8]) -> io::Result<Reader> {
+    let mut stdout = io::stdout().lock();
+    Reader::of(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
 /// One moment of the sensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Status {

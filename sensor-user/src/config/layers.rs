@@ -82,12 +82,14 @@ impl<'a> Layers<'a> {
 
     /// The tree as a value of `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        self.refuse_wrong_shapes()?;
         self.refuse_hidden_secrets()?;
         T::deserialize(Deserializer::from(self.root.clone())).map_err(|error| self.error(&error))
     }
 
     /// As [`Layers::read`], but rules about a section as a whole are left for the time when the layers are one.
     pub fn check<T: DeserializeOwned>(&self) -> Result<(), ConfigError> {
+        self.refuse_wrong_shapes()?;
         self.refuse_hidden_secrets()?;
         match T::deserialize(Deserializer::from(self.root.clone())) {
             Err(error) if !self.locate(error.span()).is_some_and(|found| found.is_table) => Err(self.error(&error)),
@@ -103,6 +105,28 @@ impl<'a> Layers<'a> {
         match found {
             Some(leaf) => self.origin(Some(leaf.spans[1].clone())),
             None => Origin::Default(keys.first().copied().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// Sections are tables; without this, a list would be taken for the section's values in some order.
+    fn refuse_wrong_shapes(&self) -> Result<(), ConfigError> {
+        let wrong = |value: &Spanned<DeValue<'_>>, message| {
+            Err(ConfigError::Invalid { origin: self.origin(Some(value.span())), message })
+        };
+        let root = self.root.get_ref();
+        for section in ["kernel", "timeouts", "metrics", "detect", "notify"] {
+            if let Some(value) = root.get(section).filter(|value| !value.get_ref().is_table()) {
+                return wrong(value, format!("is a section: write [{section}], and its settings below that line"));
+            }
+        }
+        let notify = root.get("notify").and_then(|notify| notify.get_ref().as_table());
+        let receiver = |name: &str| notify.and_then(|notify| notify.get(name));
+        if let Some(value) = receiver("alertmanager").filter(|value| !value.get_ref().is_array()) {
+            return wrong(value, "there may be several: write [[notify.alertmanager]], with two brackets".to_owned());
+        }
+        match receiver("telegram").filter(|value| !value.get_ref().is_table()) {
+            Some(value) => wrong(value, "there is one: write [notify.telegram], with one bracket".to_owned()),
+            None => Ok(()),
         }
     }
 
@@ -149,7 +173,7 @@ impl<'a> Layers<'a> {
         Origin::File { path: self.path.to_owned(), line, key }
     }
 
-    /// The smallest thing around `span`.
+    /// The smallest thing around `span`; of several, the innermost.
     fn locate(&self, span: Option<Range<usize>>) -> Option<Found> {
         let span = span?;
         let mut nodes = Vec::new();
@@ -159,7 +183,7 @@ impl<'a> Layers<'a> {
             let [key, value] = &node.spans;
             [(key, false), (value, node.is_table)].map(|(range, is_table)| (range, is_table, &node.key))
         });
-        let closest = spans.filter(|(range, ..)| around(range)).min_by_key(|(range, ..)| range.len());
+        let closest = spans.rev().filter(|(range, ..)| around(range)).min_by_key(|(range, ..)| range.len());
         closest.map(|(_, is_table, key)| Found { key: key.clone(), is_table })
     }
 }
@@ -186,8 +210,12 @@ fn walk<'t>(table: &'t DeTable<'_>, prefix: &str, nodes: &mut Vec<Node<'t>>) {
 
 fn walk_value<'t>(value: &'t Spanned<DeValue<'_>>, key: &str, named: Range<usize>, nodes: &mut Vec<Node<'t>>) {
     let node = value.get_ref();
-    let is_table = node.is_table() || node.as_array().is_some_and(|items| items.iter().any(|i| i.get_ref().is_table()));
-    nodes.push(Node { key: key.to_owned(), spans: [named, value.span()], is_table, text: node.as_str() });
+    nodes.push(Node {
+        key: key.to_owned(),
+        spans: [named, value.span()],
+        is_table: node.is_table(),
+        text: node.as_str(),
+    });
     if let Some(table) = node.as_table() {
         walk(table, key, nodes);
     }
@@ -222,7 +250,7 @@ impl Place {
             });
             return self.set(root, EACH, self.spanned(DeValue::Array(tables.collect())));
         }
-        let section = self.section(root, "notify");
+        let Some(section) = self.section(root, "notify") else { return };
         let missing =
             || self.spanned(DeValue::Array([self.spanned(DeValue::Table(DeTable::new()))].into_iter().collect()));
         let each = section.entry(self.key("alertmanager")).or_insert_with(missing);
@@ -238,8 +266,8 @@ impl Place {
     fn set<'a>(&self, mut table: &mut DeTable<'a>, path: &str, value: Spanned<DeValue<'a>>) {
         let mut rest = path;
         while let Some((name, below)) = rest.split_once('.') {
-            table = self.section(table, name);
-            rest = below;
+            let Some(section) = self.section(table, name) else { return };
+            (table, rest) = (section, below);
         }
         // A secret of the environment takes the place of the file's `_file`, and the other way round.
         let sibling = rest.strip_suffix("_file").map_or_else(|| format!("{rest}_file"), ToOwned::to_owned);
@@ -249,13 +277,10 @@ impl Place {
         table.insert(self.key(rest), value);
     }
 
-    fn section<'t, 'a>(&self, table: &'t mut DeTable<'a>, name: &str) -> &'t mut DeTable<'a> {
+    /// The table called `name`. None when the file has something else there, which reading will complain about.
+    fn section<'t, 'a>(&self, table: &'t mut DeTable<'a>, name: &str) -> Option<&'t mut DeTable<'a>> {
         let entry = table.entry(self.key(name)).or_insert_with(|| self.spanned(DeValue::Table(DeTable::new())));
-        if !entry.get_ref().is_table() {
-            *entry = self.spanned(DeValue::Table(DeTable::new()));
-        }
-        let DeValue::Table(table) = entry.get_mut() else { unreachable!("made a table above") };
-        table
+        if let DeValue::Table(table) = entry.get_mut() { Some(table) } else { None }
     }
 
     fn key<'a>(&self, name: &str) -> Spanned<Cow<'a, str>> {

@@ -55,7 +55,7 @@ fn write_settings(text: &mut String, table: &Table, settings: &[(&str, &Setting)
         // Writing to a String cannot fail.
         let _ = match at(table, key) {
             Some(value) => write!(text, "# {}\n{key} = {value}\n", setting.about),
-            None => write!(text, "# {}\n# {key} =\n", setting.about),
+            None => write!(text, "# {}\n# {key} = {}\n", setting.about, setting.example),
         };
     }
 }

@@ -9,6 +9,8 @@ pub struct Setting {
     pub kind: Kind,
     /// One sentence for people, with unit, bounds and default.
     pub about: &'static str,
+    /// A value in TOML, for settings that may have none.
+    pub example: &'static str,
 }
 
 /// How text becomes a TOML value.
@@ -29,6 +31,10 @@ impl Setting {
         SETTINGS.iter().find(|setting| setting.path == path)
     }
 
+    const fn such_as(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
     /// Its environment variable, e.g. `LEUKO_KERNEL_XDP_MODE`.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -44,15 +50,15 @@ impl Setting {
 }
 
 const fn text(path: &'static str, about: &'static str) -> Setting {
-    Setting { path, kind: Kind::Text, about }
+    Setting { path, kind: Kind::Text, about, example: "" }
 }
 
 const fn scalar(path: &'static str, about: &'static str) -> Setting {
-    Setting { path, kind: Kind::Scalar, about }
+    Setting { path, kind: Kind::Scalar, about, example: "" }
 }
 
 const fn list(path: &'static str, about: &'static str) -> Setting {
-    Setting { path, kind: Kind::List, about }
+    Setting { path, kind: Kind::List, about, example: "" }
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
@@ -61,9 +67,10 @@ pub const SETTINGS: [Setting; 38] = [
     scalar("interval", "How often flows are looked at, 100ms to 60s. Default 1s."),
     scalar("warmup", "How long normal traffic is learned before anomalies are reported, 0s to 24h. Default 60s."),
     text("state_dir", "Where the learned baseline is kept. Default /var/lib/leuko."),
-    text("log_file", "Also log to this file, one JSON object a line. Default: none."),
+    text("log_file", "Also log to this file, one JSON object a line. Default: none.")
+        .such_as(r#""/var/log/leuko.log""#),
     text("log_level", "error, warn, info, debug, trace, off, or a filter such as \"info,leuko::source=debug\"."),
-    text("sensor", "Name of this sensor in alerts. Default: the host name."),
+    text("sensor", "Name of this sensor in alerts. Default: the host name.").such_as(r#""web-1.example.org""#),
     text("kernel.xdp_mode", "auto, native (in the driver) or generic. auto: native where the driver can."),
     text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
     scalar("kernel.flows", "Flows that are tracked at once, 1024 to 16777216. Default 131072."),
@@ -80,22 +87,27 @@ pub const SETTINGS: [Setting; 38] = [
         "Classes that are not reported: port_scan, host_scan, syn_flood, udp_flood, brute_force, anomaly.",
     ),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
-    text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each."),
-    text("notify.alertmanager.basic_auth.username", "HTTP basic authentication: the name,"),
-    text("notify.alertmanager.basic_auth.password", "and the password,"),
-    text("notify.alertmanager.basic_auth.password_file", "or a file that holds it."),
-    text("notify.alertmanager.bearer_token", "Token for the Authorization header."),
-    text("notify.alertmanager.bearer_token_file", "File that holds the token."),
-    scalar("notify.alertmanager.timeout", "How long a request may take. Default 10s."),
-    scalar("notify.alertmanager.resend", "How often firing alerts are repeated. Default 60s."),
-    scalar("notify.alertmanager.send_resolved", "Whether the end of an incident is told. Default true."),
-    scalar("notify.alertmanager.give_up_after", "How long a delivery is retried. Default 1h."),
-    text("notify.telegram.token", "What @BotFather gave."),
-    text("notify.telegram.token_file", "File that holds the token."),
-    list("notify.telegram.chat_ids", "Numbers of chats, or @names of public channels."),
-    text("notify.telegram.api_base", "Server of the Bot API. Default https://api.telegram.org."),
-    scalar("notify.telegram.timeout", "How long a request may take. Default 15s."),
-    scalar("notify.telegram.send_updates", "Whether changes of an open incident are told. Default false."),
-    text("notify.telegram.min_severity", "Mildest severity that is told: low, medium, high or critical. Default low."),
-    scalar("notify.telegram.give_up_after", "How long a message is retried. Default 1h."),
+    text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")
+        .such_as(r#""http://127.0.0.1:9093""#),
+    text("notify.alertmanager.basic_auth.username", "HTTP basic authentication: the name,").such_as(r#""leuko""#),
+    text("notify.alertmanager.basic_auth.password", "and the password,").such_as(r#""secret""#),
+    text("notify.alertmanager.basic_auth.password_file", "or a file that holds it.")
+        .such_as(r#""/etc/leuko/alertmanager.password""#),
+    text("notify.alertmanager.bearer_token", "Token for the Authorization header.").such_as(r#""secret""#),
+    text("notify.alertmanager.bearer_token_file", "File that holds the token.")
+        .such_as(r#""/etc/leuko/alertmanager.token""#),
+    scalar("notify.alertmanager.timeout", "How long a request may take.").such_as(r#""10s""#),
+    scalar("notify.alertmanager.resend", "How often firing alerts are repeated.").such_as(r#""60s""#),
+    scalar("notify.alertmanager.send_resolved", "Whether the end of an incident is told.").such_as("true"),
+    scalar("notify.alertmanager.give_up_after", "How long a delivery is retried.").such_as(r#""1h""#),
+    text("notify.telegram.token", "What @BotFather gave.").such_as(r#""123456:ABC-DEF""#),
+    text("notify.telegram.token_file", "File that holds the token.").such_as(r#""/etc/leuko/telegram.token""#),
+    list("notify.telegram.chat_ids", "Numbers of chats, or @names of public channels.")
+        .such_as(r#"[42, "@my_channel"]"#),
+    text("notify.telegram.api_base", "Server of the Bot API.").such_as(r#""https://api.telegram.org""#),
+    scalar("notify.telegram.timeout", "How long a request may take.").such_as(r#""15s""#),
+    scalar("notify.telegram.send_updates", "Whether changes of an open incident are told.").such_as("false"),
+    text("notify.telegram.min_severity", "Mildest severity that is told: low, medium, high or critical.")
+        .such_as(r#""low""#),
+    scalar("notify.telegram.give_up_after", "How long a message is retried.").such_as(r#""1h""#),
 ];

@@ -111,7 +111,7 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
             "kernel.flows = \"many\"",
             "leuko.toml:1: kernel.flows: invalid type: string \"many\", expected a whole number",
         ),
-        ("kernel = 5", "leuko.toml:1: kernel: invalid type: integer `5`, expected a table"),
+        ("kernel = 5", "leuko.toml:1: kernel: is a section: write [kernel]"),
         ("[timeouts]\ntcp_idle = 0", "leuko.toml:2: timeouts.tcp_idle: must be from 1ms to 24h"),
         ("[timeouts]\ntcp_idel = 1", "leuko.toml:2: timeouts.tcp_idel: unknown field `tcp_idel`"),
         ("metrics.listen = \"9101\"", "leuko.toml:1: metrics.listen: must be an address with a port such as"),
@@ -130,6 +130,9 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
         ("interval = ", "leuko.toml:1"),
         ("[[notify.alertmanager]]\nurl = \"am:9093\"", "leuko.toml:2: notify.alertmanager.url: not a URL"),
         ("[notify.telegram]\nchat_ids = [1]", "leuko.toml:1: notify.telegram: telegram needs a token or a token_file"),
+        ("kernel = [\"native\"]", "leuko.toml:1: kernel: is a section"),
+        ("[notify.alertmanager]\nurl = \"http://a\"", "leuko.toml:1: notify.alertmanager: there may be several"),
+        ("[[notify.telegram]]\nchat_ids = [1]", "leuko.toml:1: notify.telegram: there is one"),
         ("[notify.email]", "leuko.toml:1: notify.email: unknown field `email`"),
     ] {
         let found = load(text, &[], &[]).unwrap_err();
@@ -299,6 +302,34 @@ fn every_setting_is_listed_with_its_meaning() {
     let listed: std::collections::BTreeSet<_> = setting::SETTINGS.iter().map(|one| one.path.to_owned()).collect();
     assert_eq!(leaves, listed);
     assert!(setting::SETTINGS.iter().all(|one| one.about.len() <= 110 && one.about.len() > 10));
+}
+
+#[test]
+fn what_is_printed_in_comments_can_be_used() {
+    let printed = Config::default().effective_toml();
+    let is_alternative =
+        |line: &str| ["# token =", "# basic_auth", "# bearer_token ="].iter().any(|prefix| line.starts_with(prefix));
+    let is_setting = |line: &str| line.starts_with("# [") || line.split(' ').nth(2) == Some("=");
+    let used = printed.lines().filter(|line| !is_alternative(line));
+    let used: Vec<_> = used.map(|line| if is_setting(line) { line.trim_start_matches("# ") } else { line }).collect();
+    let config = load(&used.join("\n"), &[], &[]).unwrap();
+    assert!(config.log_file.is_some() && config.sensor.is_some());
+    assert_eq!(config.notify.alertmanager.len(), 1);
+    assert_eq!(config.notify.telegram.unwrap().chat_ids.len(), 2);
+}
+
+#[test]
+fn a_section_of_the_wrong_shape_is_not_hidden_by_a_variable() {
+    let env = [("LEUKO_KERNEL_FLOWS", "2048"), ("LEUKO_ALERTMANAGER_RESEND", "9s")];
+    for (text, key) in
+        [("[[kernel]]\nflows = 1024", "kernel"), ("[[notify]]", "notify"), ("notify.alertmanager = 5", "notify")]
+    {
+        let error = load(text, &env, &[]).unwrap_err();
+        assert!(error.starts_with(&format!("leuko.toml:1: {key}")), "{error}");
+    }
+    let file = "[[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\" }";
+    load(file, &[("LEUKO_ALERTMANAGER_BASIC_AUTH_PASSWORD", "hunter2")], &[]).unwrap();
+    load(file, &[], &[]).unwrap_err();
 }
 
 #[test]
