@@ -10,7 +10,7 @@ use crate::source::kernel::{KernelSource, LoadOptions};
 
 const AREA: &str = "network";
 
-/// Drivers that implement `ndo_bpf` with `XDP_SETUP_PROG` (Linux 6.12), by their name in sysfs.
+/// Drivers known to have native XDP in recent kernels, by their name in sysfs. A hint: attaching is what decides.
 const NATIVE: [&str; 37] = [
     "am65-cpsw-nuss",
     "atlantic",
@@ -51,7 +51,7 @@ const NATIVE: [&str; 37] = [
     "vmxnet3",
 ];
 
-/// Drivers that set their rings up anew when a program comes or goes: the link is gone for a moment.
+/// Drivers that may set their rings up anew when a program comes or goes: the link is then gone for a moment.
 const FLAPPING: [&str; 12] =
     ["atlantic", "bnxt_en", "ena", "i40e", "ice", "igb", "igc", "ixgbe", "mlx4_core", "mlx5_core", "qede", "sfc"];
 
