@@ -6,13 +6,16 @@ mod replay;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use sensor_core::engine::EngineConfig;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, DoctorArgs};
 use crate::config::Config;
-use crate::{doctor, log};
+use crate::doctor::{self, DoctorOptions};
+use crate::terminal::paint::wants_colour;
+use crate::{log, terminal};
 
 /// Does what the command line asks for.
 ///
@@ -32,7 +35,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             log::init(&config, cli.global.quiet)?;
             replay::run(&config, args, cli.global.quiet)
         }
-        Command::Doctor(args) => runtime()?.block_on(doctor::main(&config, args)),
+        Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
         Command::Completions(_) => Ok(ExitCode::SUCCESS),
     }
@@ -62,11 +65,24 @@ fn config_text(config: &Config, json: bool) -> Result<String> {
     }
 }
 
+/// A reader that has gone away is no failure.
 fn print(bytes: &[u8]) -> Result<ExitCode> {
-    match io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    terminal::print(bytes).map(|_| ExitCode::SUCCESS).context("write to standard output")
+}
+
+async fn diagnose(config: &Config, args: &DoctorArgs) -> Result<ExitCode> {
+    let report = doctor::run(config, DoctorOptions { now: wall_clock(), try_attach: args.try_attach }).await;
+    let mut text = Vec::new();
+    let written =
+        if args.json { report.write_json(&mut text) } else { report.write_table(&mut text, wants_colour(&io::stdout())) };
+    written.context("print the report")?;
+    print(&text)?;
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock that is handed to everything else")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// What the configuration says about detection.

@@ -1,9 +1,16 @@
 //! Leuko, a network anomaly sensor for Linux servers.
 
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod doctor;
 pub mod export;
 pub mod live;
+pub mod log;
 pub mod notify;
+pub mod printer;
 pub mod replay;
 pub mod secret;
 pub mod source;
+pub mod terminal;
 pub mod web;

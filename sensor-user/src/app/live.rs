@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::engine_config;
+use super::{engine_config, wall_clock};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::export::prometheus::Metrics;
@@ -215,11 +215,6 @@ async fn after(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the clock that is handed to everything else")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 /// The clocks of this host.

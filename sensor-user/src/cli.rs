@@ -1,0 +1,278 @@
+//! The command line: what can be asked for, and which configuration it stands for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, ConfigSources, Override};
+use crate::notify::NotifyConfig;
+use crate::notify::value::seconds;
+use crate::source::kernel::attach::{EgressChoice, XdpChoice};
+
+/// `leuko`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leuko",
+    version,
+    about = "Network anomaly sensor: sees every flow of this server in XDP, tells you of attacks",
+    after_help = "Examples:
+  leuko run                                    watch the interface of the default route
+  leuko replay capture.pcap                    find attacks in a capture
+  leuko doctor                                 whether everything is in place, and what to do if not
+  leuko config                                 the configuration in effect, with explanations
+
+Configuration: flags go before LEUKO_* variables (LEUKO_INTERVAL, LEUKO_KERNEL_XDP_MODE,
+LEUKO_TELEGRAM_TOKEN, ...), these before the file, and that before the defaults."
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GlobalArgs {
+    /// Configuration file [default: LEUKO_CONFIG, else /etc/leuko/leuko.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, off or a filter [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Log errors only, and show no status line
+    #[arg(short, long, global = true, conflicts_with = "log_level")]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch this server until it is told to stop
+    Run(RunArgs),
+    /// Find attacks in a capture (pcap or pcapng), as they would have been found live
+    Replay(ReplayArgs),
+    /// Check this host and the configuration, and say what to do
+    Doctor(DoctorArgs),
+    /// Print the configuration in effect, without its secrets
+    Config(ConfigArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `leuko run`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  sudo leuko run
+  sudo leuko run --interface eth0,eth1 --xdp-mode native
+  leuko run --json --duration 5m               incidents as JSON lines, for five minutes
+  leuko run --fresh --warmup 0s                no learning, and no baseline of an earlier run
+  LEUKO_TELEGRAM_CHAT_IDS=42 leuko run --metrics-listen off
+
+Needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. SIGINT and SIGTERM stop it.")]
+pub struct RunArgs {
+    /// Interface to watch; repeat it or use commas for several [default: that of the default route]
+    #[arg(short, long, value_name = "IF", value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// How often flows are looked at, 100ms to 60s [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<String>,
+    /// How long normal traffic is learned, 0s to 24h [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub warmup: Option<String>,
+    /// How XDP is attached [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub xdp_mode: Option<XdpChoice>,
+    /// How outgoing packets are seen [default: auto]
+    #[arg(long, value_name = "HOOK")]
+    pub egress: Option<EgressChoice>,
+    /// Flows that are tracked at once, 1024 to 16777216 [default: 131072]
+    #[arg(long, value_name = "N")]
+    pub flows: Option<u32>,
+    /// Print one JSON object a line in place of text
+    #[arg(long)]
+    pub json: bool,
+    /// Where Prometheus fetches /metrics, or "off" [default: 127.0.0.1:9101]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<String>,
+    /// Where the learned baseline is kept [default: /var/lib/leuko]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Tell nobody: neither Alertmanager nor Telegram
+    #[arg(long)]
+    pub no_notify: bool,
+    /// Begin without the baseline that an earlier run has saved
+    #[arg(long)]
+    pub fresh: bool,
+    /// Stop after this time, such as 90s, 15m or 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `leuko replay`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  leuko replay capture.pcap
+  leuko replay --json --flows capture.pcapng
+  leuko replay --baseline baseline.json --warmup 0s attack.pcap
+  tcpdump -i eth0 -w - | leuko replay -
+
+The result depends on the capture, --config, --baseline and the flags alone: neither LEUKO_* variables nor
+/etc/leuko/leuko.toml are read, and nobody is notified.")]
+pub struct ReplayArgs {
+    /// The capture, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print one JSON object a line in place of text
+    #[arg(long)]
+    pub json: bool,
+    /// Print flows, too, when they end
+    #[arg(long)]
+    pub flows: bool,
+    /// End no flow before the capture ends
+    #[arg(long)]
+    pub no_timeouts: bool,
+    /// A baseline saved by `leuko run`, in place of learning from the beginning of the capture
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// How often flows are looked at, 100ms to 60s of the capture's time [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<String>,
+    /// How long normal traffic is learned, 0s to 24h of the capture's time [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub warmup: Option<String>,
+}
+
+impl ReplayArgs {
+    /// Whether the capture comes from standard input.
+    #[must_use]
+    pub fn is_stdin(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+}
+
+/// `leuko doctor`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  sudo leuko doctor
+  sudo leuko doctor --interface eth0 --try-attach
+  leuko doctor --json
+
+Exits with 1 when a check fails. Nothing is changed, and no message is sent to anybody; receivers are asked
+whether they are there. --try-attach attaches the programs for a moment, which may interrupt the link on some
+network cards.")]
+pub struct DoctorArgs {
+    /// Interface to check; repeat it or use commas for several [default: as `leuko run`]
+    #[arg(short, long, value_name = "IF", value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// Print one JSON object in place of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Attach the programs to the interfaces, and detach them again
+    #[arg(long)]
+    pub try_attach: bool,
+}
+
+/// `leuko config`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  leuko config
+  leuko config --json
+  leuko config --config leuko.toml             whether this file is right
+  leuko config > leuko.toml                    a file to begin with
+
+Secrets are printed as \"***\", which is refused when it is read again.")]
+pub struct ConfigArgs {
+    /// Print one JSON object in place of TOML
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `leuko completions`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  leuko completions bash > /etc/bash_completion.d/leuko
+  leuko completions zsh > /usr/local/share/zsh/site-functions/_leuko
+  leuko completions fish > /etc/fish/completions/leuko.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+impl CompletionsArgs {
+    /// The script.
+    #[must_use]
+    pub fn script(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "leuko", &mut script);
+        script
+    }
+}
+
+impl Cli {
+    /// The configuration of this invocation. `replay` reads the file of `--config` and nothing else.
+    ///
+    /// # Errors
+    /// See [`Config::load`].
+    pub fn load_config(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(&self.sources()?)?;
+        let tells_nobody = match &self.command {
+            Command::Run(run) => run.no_notify,
+            Command::Replay(_) => true,
+            Command::Doctor(_) | Command::Config(_) | Command::Completions(_) => false,
+        };
+        if tells_nobody {
+            config.notify = NotifyConfig::default();
+        }
+        Ok(config)
+    }
+
+    fn sources(&self) -> Result<ConfigSources, ConfigError> {
+        let file = self.global.config.clone();
+        let overrides = self.overrides();
+        match &self.command {
+            Command::Replay(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
+            Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Completions(_) => {
+                ConfigSources::of_process(file, overrides)
+            }
+        }
+    }
+
+    /// Every flag that is a setting.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut flags = vec![("--log-level", "log_level", self.global.log_level.clone())];
+        let joined = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+        match &self.command {
+            Command::Run(run) => flags.extend([
+                ("--interface", "interfaces", joined(&run.interface)),
+                ("--interval", "interval", run.interval.clone()),
+                ("--warmup", "warmup", run.warmup.clone()),
+                ("--xdp-mode", "kernel.xdp_mode", run.xdp_mode.and_then(name_of)),
+                ("--egress", "kernel.egress", run.egress.and_then(name_of)),
+                ("--flows", "kernel.flows", run.flows.map(|flows| flows.to_string())),
+                ("--metrics-listen", "metrics.listen", run.metrics_listen.clone()),
+                ("--state-dir", "state_dir", run.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
+            ]),
+            Command::Replay(replay) => flags.extend([
+                ("--interval", "interval", replay.interval.clone()),
+                ("--warmup", "warmup", replay.warmup.clone()),
+            ]),
+            Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),
+            Command::Config(_) | Command::Completions(_) => {}
+        }
+        flags.into_iter().filter_map(|(flag, path, text)| Override::new(flag, path, text?)).collect()
+    }
+}
+
+fn name_of(choice: impl clap::ValueEnum) -> Option<String> {
+    Some(choice.to_possible_value()?.get_name().to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let secs = seconds(text.trim()).filter(|secs| *secs > 0.0).and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+    secs.ok_or_else(|| "write for instance 90s, 15m or 2h".to_owned())
+}

@@ -1,0 +1,113 @@
+//! Every setting there is: its place in the TOML tree, how its text is read, and what it means.
+
+/// A leaf of the configuration tree.
+#[derive(Debug)]
+pub struct Setting {
+    /// Place in the tree, joined by dots. Below `notify.alertmanager` it is meant for each element of that array.
+    pub path: &'static str,
+    /// How an environment variable or a flag becomes a value.
+    pub kind: Kind,
+    /// One sentence for people, with unit, bounds and default.
+    pub about: &'static str,
+    /// A value in TOML, for settings that may have none.
+    pub example: &'static str,
+}
+
+/// How text becomes a TOML value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is a string.
+    Text,
+    /// A number or `true` or `false` when it looks like one, else a string.
+    Scalar,
+    /// Strings between commas.
+    List,
+}
+
+impl Setting {
+    /// The setting at `path`.
+    #[must_use]
+    pub fn find(path: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.path == path)
+    }
+
+    const fn such_as(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    /// Its environment variable, e.g. `LEUKO_KERNEL_XDP_MODE`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("LEUKO_{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    /// For `notify.*`, the name without that word: `LEUKO_TELEGRAM_TOKEN`.
+    #[must_use]
+    pub fn short_variable(&self) -> Option<String> {
+        let path = self.path.strip_prefix("notify.")?;
+        Some(format!("LEUKO_{}", path.replace('.', "_").to_uppercase()))
+    }
+}
+
+const fn text(path: &'static str, about: &'static str) -> Setting {
+    Setting { path, kind: Kind::Text, about, example: "" }
+}
+
+const fn scalar(path: &'static str, about: &'static str) -> Setting {
+    Setting { path, kind: Kind::Scalar, about, example: "" }
+}
+
+const fn list(path: &'static str, about: &'static str) -> Setting {
+    Setting { path, kind: Kind::List, about, example: "" }
+}
+
+/// In the order in which they are printed. A section is complete before the next begins.
+pub const SETTINGS: [Setting; 38] = [
+    list("interfaces", "Interfaces to watch. None: the one of the default route."),
+    scalar("interval", "How often flows are looked at, 100ms to 60s. Default 1s."),
+    scalar("warmup", "How long normal traffic is learned before anomalies are reported, 0s to 24h. Default 60s."),
+    text("state_dir", "Where the learned baseline is kept. Default /var/lib/leuko."),
+    text("log_file", "Also log to this file, one JSON object a line. Default: none.")
+        .such_as(r#""/var/log/leuko.log""#),
+    text("log_level", "error, warn, info, debug, trace, off, or a filter such as \"info,leuko::source=debug\"."),
+    text("sensor", "Name of this sensor in alerts. Default: the host name.").such_as(r#""web-1.example.org""#),
+    text("kernel.xdp_mode", "auto, native (in the driver) or generic. auto: native where the driver can."),
+    text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
+    scalar("kernel.flows", "Flows that are tracked at once, 1024 to 16777216. Default 131072."),
+    scalar("timeouts.tcp_idle", "TCP connection in use. All timeouts: 1ms to 24h without a packet end the flow."),
+    scalar("timeouts.tcp_closed", "TCP after FIN from both sides, or RST."),
+    scalar("timeouts.tcp_opening", "TCP without payload yet: probes and half-open connections."),
+    scalar("timeouts.udp_idle", "UDP but for DNS, and other protocols."),
+    scalar("timeouts.dns_idle", "UDP from or to port 53."),
+    scalar("timeouts.icmp_idle", "ICMP and ICMPv6."),
+    scalar("timeouts.active", "A flow that lasts longer is recorded and begins anew."),
+    text("metrics.listen", "Where Prometheus fetches /metrics, or \"off\". Default 127.0.0.1:9101."),
+    list(
+        "detect.disable",
+        "Classes that are not reported: port_scan, host_scan, syn_flood, udp_flood, brute_force, anomaly.",
+    ),
+    list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
+    text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")
+        .such_as(r#""http://127.0.0.1:9093""#),
+    text("notify.alertmanager.basic_auth.username", "HTTP basic authentication: the name,").such_as(r#""leuko""#),
+    text("notify.alertmanager.basic_auth.password", "and the password,").such_as(r#""secret""#),
+    text("notify.alertmanager.basic_auth.password_file", "or a file that holds it.")
+        .such_as(r#""/etc/leuko/alertmanager.password""#),
+    text("notify.alertmanager.bearer_token", "Token for the Authorization header.").such_as(r#""secret""#),
+    text("notify.alertmanager.bearer_token_file", "File that holds the token.")
+        .such_as(r#""/etc/leuko/alertmanager.token""#),
+    scalar("notify.alertmanager.timeout", "How long a request may take.").such_as(r#""10s""#),
+    scalar("notify.alertmanager.resend", "How often firing alerts are repeated.").such_as(r#""60s""#),
+    scalar("notify.alertmanager.send_resolved", "Whether the end of an incident is told.").such_as("true"),
+    scalar("notify.alertmanager.give_up_after", "How long a delivery is retried.").such_as(r#""1h""#),
+    text("notify.telegram.token", "What @BotFather gave.").such_as(r#""123456:ABC-DEF""#),
+    text("notify.telegram.token_file", "File that holds the token.").such_as(r#""/etc/leuko/telegram.token""#),
+    list("notify.telegram.chat_ids", "Numbers of chats, or @names of public channels.")
+        .such_as(r#"[42, "@my_channel"]"#),
+    text("notify.telegram.api_base", "Server of the Bot API.").such_as(r#""https://api.telegram.org""#),
+    scalar("notify.telegram.timeout", "How long a request may take.").such_as(r#""15s""#),
+    scalar("notify.telegram.send_updates", "Whether changes of an open incident are told.").such_as("false"),
+    text("notify.telegram.min_severity", "Mildest severity that is told: low, medium, high or critical.")
+        .such_as(r#""low""#),
+    scalar("notify.telegram.give_up_after", "How long a message is retried.").such_as(r#""1h""#),
+];
