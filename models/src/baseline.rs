@@ -124,19 +124,11 @@ impl Baseline {
     ) -> Result<Self, BaselineError> {
         check_names(schema)?;
         if rows.ncols() != schema.len() {
-            return Err(SchemaError::Width {
-                expected: schema.len(),
-                found: rows.ncols(),
-            }
-            .into());
+            return Err(SchemaError::Width { expected: schema.len(), found: rows.ncols() }.into());
         }
         let (count, _) = check_rows(rows)?;
         if rows.nrows() < MIN_ROWS {
-            return Err(FitError::TooFewRows {
-                rows: rows.nrows(),
-                needed: MIN_ROWS,
-            }
-            .into());
+            return Err(FitError::TooFewRows { rows: rows.nrows(), needed: MIN_ROWS }.into());
         }
         let (fit, held_out) = split(count, params.seed());
         let forest = params.fit(rows.select(Axis(0), &fit).view())?;
@@ -149,11 +141,7 @@ impl Baseline {
                 seed: params.seed(),
                 trained_at_s,
             },
-            summaries: rows
-                .columns()
-                .into_iter()
-                .map(|column| FeatureSummary::of(column.to_vec()))
-                .collect(),
+            summaries: rows.columns().into_iter().map(|column| FeatureSummary::of(column.to_vec())).collect(),
             calibration: Calibration::new(scores.to_vec())?,
             forest,
         })
@@ -186,13 +174,8 @@ impl Baseline {
     /// If `row` does not have one value for each column of the schema.
     #[must_use]
     pub fn explain(&self, row: &[f32], top: usize) -> Vec<Explanation> {
-        let mut credits: Vec<(usize, f64)> = self
-            .forest
-            .contributions(row)
-            .into_iter()
-            .enumerate()
-            .filter(|(_, credit)| *credit > 0.0)
-            .collect();
+        let mut credits: Vec<(usize, f64)> =
+            self.forest.contributions(row).into_iter().enumerate().filter(|(_, credit)| *credit > 0.0).collect();
         let total: f64 = credits.iter().map(|(_, credit)| credit).sum();
         credits.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         credits.truncate(top);
@@ -200,14 +183,7 @@ impl Baseline {
             .into_iter()
             .map(|(feature, credit)| {
                 let FeatureSummary { median, p99, p01 } = self.summaries[feature];
-                Explanation {
-                    feature,
-                    value: row[feature],
-                    median,
-                    p99,
-                    p01,
-                    share: credit / total,
-                }
+                Explanation { feature, value: row[feature], median, p99, p01, share: credit / total }
             })
             .collect()
     }
@@ -218,22 +194,13 @@ impl Baseline {
     /// The first difference.
     pub fn expect_schema(&self, schema: &[&str]) -> Result<(), SchemaError> {
         if schema.len() != self.schema.len() {
-            return Err(SchemaError::Width {
-                expected: schema.len(),
-                found: self.schema.len(),
-            });
+            return Err(SchemaError::Width { expected: schema.len(), found: self.schema.len() });
         }
-        match schema
-            .iter()
-            .zip(&self.schema)
-            .position(|(expected, found)| expected != found)
-        {
+        match schema.iter().zip(&self.schema).position(|(expected, found)| expected != found) {
             None => Ok(()),
-            Some(at) => Err(SchemaError::Column {
-                at,
-                expected: schema[at].to_owned(),
-                found: self.schema[at].clone(),
-            }),
+            Some(at) => {
+                Err(SchemaError::Column { at, expected: schema[at].to_owned(), found: self.schema[at].clone() })
+            }
         }
     }
 
@@ -287,13 +254,7 @@ impl Baseline {
         if forest.sample_size() > training.fit_rows || training.rows.checked_sub(training.fit_rows) != calibrated {
             return Err("the numbers of rows do not add up");
         }
-        Ok(Self {
-            schema,
-            training,
-            summaries,
-            forest,
-            calibration,
-        })
+        Ok(Self { schema, training, summaries, forest, calibration })
     }
 }
 
@@ -302,11 +263,7 @@ impl FeatureSummary {
     fn of(mut values: Vec<f32>) -> Self {
         values.sort_unstable_by(f32::total_cmp);
         let percentile = |percent: usize| values[(values.len() * percent).div_ceil(100) - 1];
-        Self {
-            median: percentile(50),
-            p99: percentile(99),
-            p01: percentile(1),
-        }
+        Self { median: percentile(50), p99: percentile(99), p01: percentile(1) }
     }
 
     fn is_ordered(&self) -> bool {
@@ -338,11 +295,7 @@ const SPLIT_STREAM: u64 = 1;
 fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
     let mut seen = HashSet::new();
     let usable = |name: &str| (1..=MAX_COLUMN_NAME).contains(&name.len()) && !name.contains(char::is_control);
-    match schema
-        .iter()
-        .map(AsRef::as_ref)
-        .position(|name| !usable(name) || !seen.insert(name))
-    {
+    match schema.iter().map(AsRef::as_ref).position(|name| !usable(name) || !seen.insert(name)) {
         Some(at) => Err(SchemaError::Name(at)),
         None => Ok(()),
     }

@@ -138,16 +138,9 @@ mod tests {
     #[test]
     fn quantile_is_the_smallest_score_that_covers_the_level() {
         let calibration = Calibration::new(vec![4.0, 1.0, 2.0, 2.0]).unwrap();
-        for (level, expected) in [
-            (-1.0, 1.0),
-            (0.0, 1.0),
-            (0.25, 1.0),
-            (0.26, 2.0),
-            (0.75, 2.0),
-            (0.76, 4.0),
-            (1.0, 4.0),
-            (2.0, 4.0),
-        ] {
+        for (level, expected) in
+            [(-1.0, 1.0), (0.0, 1.0), (0.25, 1.0), (0.26, 2.0), (0.75, 2.0), (0.76, 4.0), (1.0, 4.0), (2.0, 4.0)]
+        {
             assert_eq!(calibration.quantile(level), expected, "{level}");
         }
         assert_eq!(calibration.quantile(f64::NAN), 1.0);
@@ -171,32 +164,19 @@ mod tests {
         let calibration = Calibration::new(vec![0.75, 0.25]).unwrap();
         assert_eq!(serde_json::to_string(&calibration).unwrap(), "[0.25,0.75]");
         assert_eq!(serde_json::from_str::<Calibration>("[0.75,0.25]").unwrap(), calibration);
-        assert!(
-            serde_json::from_str::<Calibration>("[]")
-                .unwrap_err()
-                .to_string()
-                .contains("no calibration scores")
-        );
+        assert!(serde_json::from_str::<Calibration>("[]").unwrap_err().to_string().contains("no calibration scores"));
     }
 
     #[test]
     fn p_values_of_normal_rows_are_uniform() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut score = || rng.gen_range(0.0_f64..1.0).powi(3);
-        let p_values: Vec<f64> = (0..4000)
-            .map(|_| {
-                Calibration::new((0..99).map(|_| score()).collect())
-                    .unwrap()
-                    .p_value(score())
-            })
-            .collect();
+        let p_values: Vec<f64> =
+            (0..4000).map(|_| Calibration::new((0..99).map(|_| score()).collect()).unwrap().p_value(score())).collect();
         for alpha in [0.01, 0.05, 0.1, 0.25, 0.5, 0.9] {
             let share = ratio(p_values.iter().filter(|p| **p <= alpha).count(), p_values.len());
             let deviation = (alpha * (1.0 - alpha) / 4000.0_f64).sqrt();
-            assert!(
-                (share - alpha).abs() < 4.0 * deviation,
-                "{share} of the p-values are at most {alpha}"
-            );
+            assert!((share - alpha).abs() < 4.0 * deviation, "{share} of the p-values are at most {alpha}");
         }
     }
 

@@ -97,10 +97,7 @@ impl Baseline {
             training: *self.training(),
         };
         let mut body = Writer::default();
-        body.section(
-            *b"meta",
-            &serde_json::to_vec(&meta).expect("strings and integers are JSON"),
-        );
+        body.section(*b"meta", &serde_json::to_vec(&meta).expect("strings and integers are JSON"));
         body.section(*b"summ", &encode_summaries(self.summaries()));
         body.section(*b"frst", &encode_forest(self.forest()));
         body.section(*b"clbr", &encode_calibration(self.calibration()));
@@ -154,11 +151,7 @@ fn open(bytes: &[u8]) -> Result<&[u8], FormatError> {
     }
     let _minor: [u8; 2] = reader.array().ok_or(FormatError::Damaged)?;
     let crc = u32::from_le_bytes(reader.array().ok_or(FormatError::Damaged)?);
-    if crc32(reader.rest()) == crc {
-        Ok(reader.rest())
-    } else {
-        Err(FormatError::Damaged)
-    }
+    if crc32(reader.rest()) == crc { Ok(reader.rest()) } else { Err(FormatError::Damaged) }
 }
 
 struct Sections<'a> {
@@ -173,9 +166,7 @@ impl<'a> Sections<'a> {
         let (mut meta, mut summaries, mut forest, mut calibration) = (None, None, None, None);
         let mut reader = Reader::new(body);
         while !reader.rest().is_empty() {
-            let (tag, payload) = reader
-                .section()
-                .ok_or_else(|| invalid("a section is longer than the file"))?;
+            let (tag, payload) = reader.section().ok_or_else(|| invalid("a section is longer than the file"))?;
             let slot = match &tag {
                 b"meta" => &mut meta,
                 b"summ" => &mut summaries,
@@ -188,12 +179,9 @@ impl<'a> Sections<'a> {
             }
         }
         match (meta, summaries, forest, calibration) {
-            (Some(meta), Some(summaries), Some(forest), Some(calibration)) => Ok(Self {
-                meta,
-                summaries,
-                forest,
-                calibration,
-            }),
+            (Some(meta), Some(summaries), Some(forest), Some(calibration)) => {
+                Ok(Self { meta, summaries, forest, calibration })
+            }
             _ => Err(invalid("a section is missing")),
         }
     }
@@ -211,11 +199,7 @@ fn decode_meta(payload: &[u8]) -> Result<Meta, FormatError> {
 }
 
 fn encode_summaries(summaries: &[FeatureSummary]) -> Vec<u8> {
-    summaries
-        .iter()
-        .flat_map(|summary| [summary.p01, summary.median, summary.p99])
-        .flat_map(f32::to_le_bytes)
-        .collect()
+    summaries.iter().flat_map(|summary| [summary.p01, summary.median, summary.p99]).flat_map(f32::to_le_bytes).collect()
 }
 
 fn decode_summaries(payload: &[u8]) -> Result<Vec<FeatureSummary>, FormatError> {
@@ -239,10 +223,9 @@ fn encode_forest(forest: &IsolationForest) -> Vec<u8> {
     let mut writer = Writer::default();
     for node in (0..forest.trees()).flat_map(|tree| forest.nodes(tree)) {
         let (feature, value) = match node {
-            Node::Split { feature, threshold, .. } => (
-                u16::try_from(feature).expect("at most MAX_FEATURES"),
-                threshold.to_bits(),
-            ),
+            Node::Split { feature, threshold, .. } => {
+                (u16::try_from(feature).expect("at most MAX_FEATURES"), threshold.to_bits())
+            }
             Node::Leaf { samples, .. } => (LEAF, samples),
         };
         writer.put(&feature.to_le_bytes());
@@ -259,21 +242,14 @@ fn decode_forest(payload: &[u8], features: u16, sample_size: u32) -> Result<Isol
         let value = u32::from_le_bytes([v0, v1, v2, v3]);
         Ok::<_, TreeError>(match u16::from_le_bytes([f0, f1]) {
             LEAF => RawNode::Leaf { samples: value },
-            feature => RawNode::Split {
-                feature,
-                threshold: f32::from_bits(value),
-            },
+            feature => RawNode::Split { feature, threshold: f32::from_bits(value) },
         })
     });
     IsolationForest::from_nodes(nodes, features, sample_size).map_err(invalid)
 }
 
 fn encode_calibration(calibration: &Calibration) -> Vec<u8> {
-    calibration
-        .scores()
-        .iter()
-        .flat_map(|score| score.to_le_bytes())
-        .collect()
+    calibration.scores().iter().flat_map(|score| score.to_le_bytes()).collect()
 }
 
 fn decode_calibration(payload: &[u8]) -> Result<Calibration, FormatError> {

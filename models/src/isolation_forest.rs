@@ -129,8 +129,7 @@ impl IsolationForest {
     pub fn contributions(&self, row: &[f32]) -> Vec<f64> {
         self.check_width(row.len());
         let mut credits = vec![0.0; row.len()];
-        self.arena
-            .for_each_split(row, |feature, saved| credits[feature] += saved);
+        self.arena.for_each_split(row, |feature, saved| credits[feature] += saved);
         let trees = f64::from(self.trees());
         credits.iter_mut().for_each(|credit| *credit /= trees);
         credits
@@ -175,20 +174,11 @@ impl IsolationForest {
         sample_size: u32,
     ) -> Result<Self, E> {
         let arena = Arena::assemble(nodes, features, sample_size)?;
-        Ok(Self {
-            features,
-            sample_size,
-            average_path: average_path_length(sample_size),
-            arena,
-        })
+        Ok(Self { features, sample_size, average_path: average_path_length(sample_size), arena })
     }
 
     fn check_width(&self, width: usize) {
-        assert_eq!(
-            width,
-            self.features(),
-            "a row must have one value for each feature of the forest"
-        );
+        assert_eq!(width, self.features(), "a row must have one value for each feature of the forest");
     }
 }
 

@@ -73,8 +73,11 @@ fn print(bytes: &[u8]) -> Result<ExitCode> {
 async fn diagnose(config: &Config, args: &DoctorArgs) -> Result<ExitCode> {
     let report = doctor::run(config, DoctorOptions { now: wall_clock(), try_attach: args.try_attach }).await;
     let mut text = Vec::new();
-    let written =
-        if args.json { report.write_json(&mut text) } else { report.write_table(&mut text, wants_colour(&io::stdout())) };
+    let written = if args.json {
+        report.write_json(&mut text)
+    } else {
+        report.write_table(&mut text, wants_colour(&io::stdout()))
+    };
     written.context("print the report")?;
     print(&text)?;
     Ok(ExitCode::from(report.exit_code()))
@@ -91,7 +94,12 @@ fn engine_config(config: &Config) -> EngineConfig {
         warmup: config.warmup.get(),
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
-        allowed: config.detect.allow.iter().map(|network| (network.addr(), network.prefix_len())).collect::<Vec<(IpAddr, u8)>>(),
+        allowed: config
+            .detect
+            .allow
+            .iter()
+            .map(|network| (network.addr(), network.prefix_len()))
+            .collect::<Vec<(IpAddr, u8)>>(),
         ..EngineConfig::default()
     }
 }

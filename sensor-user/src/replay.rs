@@ -129,8 +129,10 @@ impl Run {
         for event in self.engine.finish(latest) {
             emit(Output::Incident(event))?;
         }
-        let mut lost: BTreeMap<String, u64> =
-            Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), self.counters.unaccounted[reason as usize])).collect();
+        let mut lost: BTreeMap<String, u64> = Reason::ALL
+            .iter()
+            .map(|&reason| (reason.as_str().to_owned(), self.counters.unaccounted[reason as usize]))
+            .collect();
         lost.insert("late".to_owned(), late);
         emit(Output::Summary(SummaryLine {
             packets: self.counters.packets,

@@ -60,13 +60,8 @@ fn labelled_flows(data: &Path) -> BTreeMap<String, BTreeMap<Pair, Volume>> {
             continue;
         }
         let port = |index: usize| u16::try_from(number(index)).unwrap();
-        let (pair, volume) = undirected(
-            (src, port(4)),
-            (dst, port(6)),
-            proto,
-            (number(8), number(10)),
-            (number(9), number(11)),
-        );
+        let (pair, volume) =
+            undirected((src, port(4)), (dst, port(6)), proto, (number(8), number(10)), (number(9), number(11)));
         flows.entry(row[0].to_owned()).or_default().insert(pair, volume);
     }
     flows
@@ -75,9 +70,7 @@ fn labelled_flows(data: &Path) -> BTreeMap<String, BTreeMap<Pair, Volume>> {
 /// Fragmented traffic, in which later fragments have no ports: accounted to the hosts, labelled by the ports.
 fn fragmented(lines: &[FlowLine]) -> BTreeSet<(IpAddr, IpAddr, u8)> {
     let portless = lines.iter().filter(|line| matches!(line.proto, 6 | 17) && line.src_port == 0 && line.dst_port == 0);
-    portless
-        .map(|line| (line.src_addr.min(line.dst_addr), line.src_addr.max(line.dst_addr), line.proto))
-        .collect()
+    portless.map(|line| (line.src_addr.min(line.dst_addr), line.src_addr.max(line.dst_addr), line.proto)).collect()
 }
 
 /// Octets of Ethernet frames whose IPv4 total length is zero: the sender's card was to cut them up (TSO), and the labels
@@ -140,7 +133,11 @@ fn flows_equal_the_labels() {
         for pair in labelled.keys().chain(counted.keys()).filter(|pair| whole(pair)).collect::<BTreeSet<_>>() {
             compared += 1;
             if labelled.get(pair) != counted.get(pair) {
-                unequal.push(format!("{file} {pair:?}: label {:?}, counted {:?}", labelled.get(pair), counted.get(pair)));
+                unequal.push(format!(
+                    "{file} {pair:?}: label {:?}, counted {:?}",
+                    labelled.get(pair),
+                    counted.get(pair)
+                ));
             }
         }
     }

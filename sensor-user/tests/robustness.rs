@@ -182,9 +182,11 @@ fn protocol_counts_agree_with_the_index() {
             // The other tool reads no frame of a link type it does not know.
             let refused = theirs.frames == 0 && ours.protocols() == [0; 5];
             let inside = ours.frames == theirs.frames
-                && ours.protocols().iter().zip(theirs.protocols()).all(|(&ours, theirs)| {
-                    ours == theirs || (ours < theirs && theirs - ours <= opaque)
-                });
+                && ours
+                    .protocols()
+                    .iter()
+                    .zip(theirs.protocols())
+                    .all(|(&ours, theirs)| ours == theirs || (ours < theirs && theirs - ours <= opaque));
             if !refused && !inside && !EXCEPTIONS.iter().any(|(exception, _)| *exception == name) {
                 unexplained.push(format!("{archive} {name}: opaque {opaque}, ours {ours:?}, theirs {theirs:?}"));
             }

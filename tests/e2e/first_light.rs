@@ -49,7 +49,8 @@ impl Scene {
         );
         fs::write(&config, text)?;
         let leuko = Leuko::start(&pair.server, &["run", "--json", "--config", &config.to_string_lossy()])?;
-        until("leuko to watch", LONG, || leuko.stderr().contains("watching").then_some(()))?;
+        until("leuko to watch", LONG, || leuko.stderr().contains("watching").then_some(()))
+            .with_context(|| leuko.stderr())?;
         Ok(Self { pair, _web: web, _dns: dns, sshd, iperf, alertmanager, telegram, leuko, _dir: dir })
     }
 
@@ -98,7 +99,8 @@ fn ordinary_traffic_is_quiet_and_attacks_reach_every_receiver() -> Result<()> {
     let mut scene = Scene::start()?;
 
     scene.ordinary_traffic(300)?;
-    until("the baseline", LONG, || scene.leuko.stderr().contains("saved the baseline").then_some(()))?;
+    until("the baseline", LONG, || scene.leuko.stderr().contains("saved the baseline").then_some(()))
+        .with_context(|| scene.leuko.stderr())?;
     scene.ordinary_traffic(100)?;
     std::thread::sleep(Duration::from_secs(7));
     assert_eq!(scene.incidents(), Vec::<Value>::new(), "ordinary traffic, during and after the warm-up");
@@ -137,13 +139,19 @@ fn ordinary_traffic_is_quiet_and_attacks_reach_every_receiver() -> Result<()> {
     assert_eq!(classes, ["brute_force", "port_scan", "syn_flood"].map(str::to_owned).into());
     assert_eq!(scene.incidents().len(), 3, "one incident per attack: {:#?}", scene.incidents());
 
-    for class in ["port_scan", "brute_force", "syn_flood"] {
+    for (class, title) in [("port_scan", "Port scan"), ("brute_force", "Brute force"), ("syn_flood", "SYN flood")] {
         until(&format!("{class} in Alertmanager"), LONG, || {
             let alerts = scene.alertmanager.alerts(client).ok()?;
-            alerts.iter().any(|alert| alert["labels"]["class"] == class && alert["labels"]["sensor"] == "lab").then_some(())
+            alerts
+                .iter()
+                .any(|alert| alert["labels"]["class"] == class && alert["labels"]["sensor"] == "lab")
+                .then_some(())
         })?;
         scene.telegram.wait_for(&format!("{class} by Telegram"), LONG, |request| {
-            request.to_string().contains("sendMessage") && request.to_string().contains(class)
+            let sent = request["path"].as_str().is_some_and(|path| path.ends_with("/sendMessage"));
+            sent && request["body"]["text"]
+                .as_str()
+                .is_some_and(|text| text.to_lowercase().contains(&title.to_lowercase()))
         })?;
     }
 

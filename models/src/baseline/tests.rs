@@ -32,12 +32,7 @@ fn rows_are_split_70_to_30_and_none_is_in_both_parts() {
 
 #[test]
 fn training_is_remembered() {
-    let expected = Training {
-        rows: 2000,
-        fit_rows: 1400,
-        seed: 3,
-        trained_at_s: 1_700_000_000,
-    };
+    let expected = Training { rows: 2000, fit_rows: 1400, seed: 3, trained_at_s: 1_700_000_000 };
     assert_eq!(baseline().training(), &expected);
     assert_eq!(baseline().calibration().len(), 600);
     assert_eq!(baseline(), baseline());
@@ -47,17 +42,10 @@ fn training_is_remembered() {
 fn alarms_on_fresh_normal_rows_are_as_rare_as_the_p_value_says() {
     let baseline = baseline();
     let fresh = normal(5000, 2);
-    let p_values: Vec<f64> = fresh
-        .rows()
-        .into_iter()
-        .map(|row| baseline.p_value(&row.to_vec()))
-        .collect();
+    let p_values: Vec<f64> = fresh.rows().into_iter().map(|row| baseline.p_value(&row.to_vec())).collect();
     for alpha in [0.01, 0.05, 0.2] {
         let share = p_values.iter().filter(|p| **p <= alpha).count() as f64 / 5000.0;
-        assert!(
-            (0.5 * alpha..=1.5 * alpha).contains(&share),
-            "{share} of the p-values are at most {alpha}"
-        );
+        assert!((0.5 * alpha..=1.5 * alpha).contains(&share), "{share} of the p-values are at most {alpha}");
     }
 }
 
@@ -82,11 +70,7 @@ fn the_column_that_is_off_comes_first_in_the_explanation() {
 
 #[test]
 fn shares_of_all_features_add_up_to_one() {
-    let shares: f64 = baseline()
-        .explain(&[30.0, -30.0, 6.0], 3)
-        .iter()
-        .map(|part| part.share)
-        .sum();
+    let shares: f64 = baseline().explain(&[30.0, -30.0, 6.0], 3).iter().map(|part| part.share).sum();
     assert!((shares - 1.0).abs() < 1e-12);
 }
 
@@ -94,22 +78,8 @@ fn shares_of_all_features_add_up_to_one() {
 fn summaries_are_values_that_were_seen() {
     let summary = |values: Vec<f32>| FeatureSummary::of(values);
     let hundred = summary((1_u8..=100).rev().map(f32::from).collect());
-    assert_eq!(
-        hundred,
-        FeatureSummary {
-            p01: 1.0,
-            median: 50.0,
-            p99: 99.0
-        }
-    );
-    assert_eq!(
-        summary(vec![7.0]),
-        FeatureSummary {
-            p01: 7.0,
-            median: 7.0,
-            p99: 7.0
-        }
-    );
+    assert_eq!(hundred, FeatureSummary { p01: 1.0, median: 50.0, p99: 99.0 });
+    assert_eq!(summary(vec![7.0]), FeatureSummary { p01: 7.0, median: 7.0, p99: 7.0 });
 }
 
 #[test]
@@ -119,22 +89,13 @@ fn unusable_training_data_is_rejected() {
     let long = "x".repeat(MAX_COLUMN_NAME + 1);
     let fit = |schema: &[&str], rows: &Array2<f32>| Baseline::fit(schema, rows.view(), params(), 0).unwrap_err();
     for (error, expected) in [
-        (
-            fit(&SCHEMA, &normal(99, 1)),
-            FitError::TooFewRows { rows: 99, needed: 100 }.into(),
-        ),
+        (fit(&SCHEMA, &normal(99, 1)), FitError::TooFewRows { rows: 99, needed: 100 }.into()),
         (fit(&SCHEMA, &holed), FitError::NotFinite { row: 150, column: 2 }.into()),
-        (
-            fit(&["a", "b"], &normal(200, 1)),
-            SchemaError::Width { expected: 2, found: 3 }.into(),
-        ),
+        (fit(&["a", "b"], &normal(200, 1)), SchemaError::Width { expected: 2, found: 3 }.into()),
         (fit(&["a", "b", "a"], &normal(200, 1)), SchemaError::Name(2).into()),
         (fit(&["a", "", "c"], &normal(200, 1)), SchemaError::Name(1).into()),
         (fit(&["a", "b", "c\n"], &normal(200, 1)), SchemaError::Name(2).into()),
-        (
-            fit(&[&long, "b", "c"], &normal(200, 1)),
-            BaselineError::Schema(SchemaError::Name(0)),
-        ),
+        (fit(&[&long, "b", "c"], &normal(200, 1)), BaselineError::Schema(SchemaError::Name(0))),
     ] {
         assert_eq!(error, expected);
     }
@@ -144,14 +105,7 @@ fn unusable_training_data_is_rejected() {
 fn another_schema_is_refused() {
     let baseline = baseline();
     assert_eq!(baseline.expect_schema(&SCHEMA), Ok(()));
-    assert_eq!(
-        baseline.expect_schema(&["rate"]),
-        Err(SchemaError::Width { expected: 1, found: 3 })
-    );
-    let swapped = SchemaError::Column {
-        at: 1,
-        expected: "size".into(),
-        found: "ports".into(),
-    };
+    assert_eq!(baseline.expect_schema(&["rate"]), Err(SchemaError::Width { expected: 1, found: 3 }));
+    let swapped = SchemaError::Column { at: 1, expected: "size".into(), found: "ports".into() };
     assert_eq!(baseline.expect_schema(&["rate", "size", "ports"]), Err(swapped));
 }

@@ -12,19 +12,8 @@ fn baseline(columns: usize, seed: u64) -> Baseline {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let rows = Array2::from_shape_simple_fn((150, columns), || rng.gen_range(-1e6_f32..1e6));
     let names: Vec<String> = (0..columns).map(|column| format!("feature \"{column}\"")).collect();
-    let params = IsolationForestParams::new()
-        .trees(5)
-        .sample_size(32)
-        .seed(seed)
-        .check()
-        .unwrap();
-    Baseline::fit(
-        &names.iter().map(String::as_str).collect::<Vec<_>>(),
-        rows.view(),
-        params,
-        1_700_000_000,
-    )
-    .unwrap()
+    let params = IsolationForestParams::new().trees(5).sample_size(32).seed(seed).check().unwrap();
+    Baseline::fit(&names.iter().map(String::as_str).collect::<Vec<_>>(), rows.view(), params, 1_700_000_000).unwrap()
 }
 
 /// The file of the sections, with a checksum that is right.
@@ -38,20 +27,10 @@ fn file(sections: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 
 fn sections(baseline: &Baseline) -> Vec<(&'static [u8; 4], Vec<u8>)> {
     let bytes = baseline.to_bytes();
-    let Sections {
-        meta,
-        summaries,
-        forest,
-        calibration,
-    } = Sections::read(open(&bytes).unwrap()).unwrap();
-    [
-        (b"meta", meta),
-        (b"summ", summaries),
-        (b"frst", forest),
-        (b"clbr", calibration),
-    ]
-    .map(|(t, p)| (t, p.to_vec()))
-    .into()
+    let Sections { meta, summaries, forest, calibration } = Sections::read(open(&bytes).unwrap()).unwrap();
+    [(b"meta", meta), (b"summ", summaries), (b"frst", forest), (b"clbr", calibration)]
+        .map(|(t, p)| (t, p.to_vec()))
+        .into()
 }
 
 fn with_meta(baseline: &Baseline, edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
@@ -97,10 +76,7 @@ fn the_envelope_says_what_is_wrong() {
         (good[..HEADER].to_vec(), FormatError::Damaged),
         (good[..good.len() - 1].to_vec(), FormatError::Damaged),
         ([good.as_slice(), b"\n"].concat(), FormatError::Damaged),
-        (
-            with_meta(&baseline(2, 1), |meta| meta["kind"] = "pca".into()),
-            FormatError::Kind("pca".into()),
-        ),
+        (with_meta(&baseline(2, 1), |meta| meta["kind"] = "pca".into()), FormatError::Kind("pca".into())),
     ] {
         assert_eq!(Baseline::from_bytes(&bytes), Err(expected));
     }
@@ -132,14 +108,8 @@ fn parts_that_do_not_fit_together_are_refused() {
         (seal(b"meta\xff\xff\xff\xff{}"), "longer than the file"),
         (seal(b"met"), "longer than the file"),
         (replace(0, b"{"), "EOF"),
-        (
-            replace(0, &[b"{\"kind\":", vec![b'['; 999].as_slice()].concat()),
-            "expected a string",
-        ),
-        (
-            replace(0, &[b"{\"new\":", vec![b'['; MAX_META_BYTES - 7].as_slice()].concat()),
-            "EOF",
-        ),
+        (replace(0, &[b"{\"kind\":", vec![b'['; 999].as_slice()].concat()), "expected a string"),
+        (replace(0, &[b"{\"new\":", vec![b'['; MAX_META_BYTES - 7].as_slice()].concat()), "EOF"),
         (replace(0, &vec![b' '; MAX_META_BYTES + 1]), "too long"),
         (meta("schema", serde_json::json!([])), "columns"),
         (meta("schema", serde_json::json!(["a"])), "feature that does not exist"),
@@ -162,14 +132,8 @@ fn parts_that_do_not_fit_together_are_refused() {
         (replace(1, &[0; 12]), "same columns"),
         (replace(1, &[0; 12 * 1025]), "too many"),
         (replace(1, &percentiles([0.0, 1.0, 2.0, 0.0, 3.0, 2.0])), "out of order"),
-        (
-            replace(1, &percentiles([0.0, f32::NAN, 2.0, 0.0, 0.0, 0.0])),
-            "out of order",
-        ),
-        (
-            replace(1, &percentiles([0.0, 1.0, f32::INFINITY, 0.0, 0.0, 0.0])),
-            "out of order",
-        ),
+        (replace(1, &percentiles([0.0, f32::NAN, 2.0, 0.0, 0.0, 0.0])), "out of order"),
+        (replace(1, &percentiles([0.0, 1.0, f32::INFINITY, 0.0, 0.0, 0.0])), "out of order"),
         (replace(2, b""), "number of trees"),
         (replace(2, b"12345"), "cut off"),
         (replace(2, &[0; 6]), "not complete"),

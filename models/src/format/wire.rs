@@ -51,9 +51,7 @@ impl Writer {
 
 /// CRC-32 of IEEE 802.3: reflected, polynomial 0xEDB88320, as in zip and PNG.
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
-    })
+    !bytes.iter().fold(!0, |crc, &byte| TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8))
 }
 
 const TABLE: [u32; 256] = table();
@@ -65,11 +63,7 @@ const fn table() -> [u32; 256] {
         let mut crc = entry;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0xEDB8_8320
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
             bit += 1;
         }
         table[entry as usize] = crc;
@@ -90,18 +84,9 @@ mod tests {
 
     #[test]
     fn sections_longer_than_the_input_are_not_read() {
-        for bytes in [
-            &b""[..],
-            b"tag",
-            b"tagg\x01\0\0",
-            b"tagg\x01\0\0\0",
-            b"tagg\xff\xff\xff\xffpayload",
-        ] {
+        for bytes in [&b""[..], b"tag", b"tagg\x01\0\0", b"tagg\x01\0\0\0", b"tagg\xff\xff\xff\xffpayload"] {
             assert_eq!(Reader::new(bytes).section(), None);
         }
-        assert_eq!(
-            Reader::new(b"tagg\x02\0\0\0abc").section(),
-            Some((*b"tagg", &b"ab"[..]))
-        );
+        assert_eq!(Reader::new(b"tagg\x02\0\0\0abc").section(), Some((*b"tagg", &b"ab"[..])));
     }
 }

@@ -54,11 +54,7 @@ struct Packed {
     skip: u16,
 }
 
-const LEAF: Packed = Packed {
-    threshold: f32::NAN,
-    feature: 0,
-    skip: 0,
-};
+const LEAF: Packed = Packed { threshold: f32::NAN, feature: 0, skip: 0 };
 /// Trees walked at the same time, so that the processor waits for several loads at once.
 const LANES: usize = 8;
 
@@ -90,19 +86,10 @@ impl Arena {
         let start = self.roots.get(tree).map_or(self.hot.len(), |&root| root as usize);
         let end = self.roots.get(tree + 1).map_or(self.hot.len(), |&root| root as usize);
         (start..end).map(move |at| match self.hot[at] {
-            Packed { skip: 0, .. } => Node::Leaf {
-                samples: self.samples[at],
-                path_length: self.expected_path[at],
-            },
-            Packed {
-                threshold,
-                feature,
-                skip,
-            } => Node::Split {
-                feature: usize::from(feature),
-                threshold,
-                right: at - start + usize::from(skip),
-            },
+            Packed { skip: 0, .. } => Node::Leaf { samples: self.samples[at], path_length: self.expected_path[at] },
+            Packed { threshold, feature, skip } => {
+                Node::Split { feature: usize::from(feature), threshold, right: at - start + usize::from(skip) }
+            }
         })
     }
 
@@ -183,12 +170,7 @@ impl Builder {
             roots: Vec::new(),
             depth: 0,
         };
-        Self {
-            arena,
-            open: Vec::new(),
-            features,
-            sample_size,
-        }
+        Self { arena, open: Vec::new(), features, sample_size }
     }
 
     fn push(&mut self, node: RawNode) -> Result<(), TreeError> {
@@ -208,15 +190,7 @@ impl Builder {
                 if !threshold.is_finite() {
                     return Err(TreeError::Threshold);
                 }
-                self.place(
-                    Packed {
-                        threshold,
-                        feature,
-                        skip: 0,
-                    },
-                    0.0,
-                    0,
-                );
+                self.place(Packed { threshold, feature, skip: 0 }, 0.0, 0);
                 self.open.push(Open { node: at, left: None });
                 Ok(())
             }
@@ -235,9 +209,7 @@ impl Builder {
         if self.arena.roots.len() == MAX_TREES as usize {
             return Err(TreeError::Trees);
         }
-        self.arena
-            .roots
-            .push(u32::try_from(root).map_err(|_| TreeError::Trees)?);
+        self.arena.roots.push(u32::try_from(root).map_err(|_| TreeError::Trees)?);
         Ok(())
     }
 
@@ -257,19 +229,12 @@ impl Builder {
                 self.open.push(parent);
                 return Ok(());
             };
-            samples = left
-                .checked_add(samples)
-                .filter(|sum| *sum <= self.sample_size)
-                .ok_or(TreeError::Samples)?;
+            samples = left.checked_add(samples).filter(|sum| *sum <= self.sample_size).ok_or(TreeError::Samples)?;
             let depth = u32::try_from(self.open.len()).map_err(|_| TreeError::TooDeep)?;
             self.arena.expected_path[parent.node] = expected_path(depth, samples);
             self.arena.samples[parent.node] = samples;
         }
-        if samples == self.sample_size {
-            Ok(())
-        } else {
-            Err(TreeError::Samples)
-        }
+        if samples == self.sample_size { Ok(()) } else { Err(TreeError::Samples) }
     }
 
     fn finish(self) -> Result<Arena, TreeError> {
@@ -291,10 +256,7 @@ fn expected_path(depth: u32, samples: u32) -> f64 {
 mod tests {
     use super::*;
 
-    const NODE: RawNode = RawNode::Split {
-        feature: 1,
-        threshold: 0.5,
-    };
+    const NODE: RawNode = RawNode::Split { feature: 1, threshold: 0.5 };
 
     fn leaf(samples: u32) -> RawNode {
         RawNode::Leaf { samples }
@@ -306,10 +268,7 @@ mod tests {
 
     #[test]
     fn a_walk_follows_the_thresholds() {
-        let root = RawNode::Split {
-            feature: 0,
-            threshold: 10.0,
-        };
+        let root = RawNode::Split { feature: 0, threshold: 10.0 };
         let arena = assemble(&[root, NODE, leaf(1), leaf(2), leaf(1)]).unwrap();
         for (row, expected) in [
             ([10.0, 0.5], 2.0),

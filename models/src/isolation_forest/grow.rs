@@ -81,22 +81,17 @@ impl Tree {
             let feature = self.features[tried as usize];
             let (min, max) = self.range(members, feature);
             if min < max {
-                return Some(Split {
-                    feature,
-                    threshold: uniform(min, max, rng),
-                });
+                return Some(Split { feature, threshold: uniform(min, max, rng) });
             }
         }
         None
     }
 
     fn range(&self, members: &[u32], feature: u16) -> (f32, f32) {
-        members
-            .iter()
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &member| {
-                let value = self.value(member, feature);
-                (min.min(value), max.max(value))
-            })
+        members.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &member| {
+            let value = self.value(member, feature);
+            (min.min(value), max.max(value))
+        })
     }
 
     fn value(&self, member: u32, feature: u16) -> f32 {
@@ -105,10 +100,7 @@ impl Tree {
 }
 
 /// Uniform in `[min, max)`. The width is taken in `f64`, where it cannot overflow.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounds to the nearest f32; rounding up to max is undone"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32; rounding up to max is undone")]
 fn uniform(min: f32, max: f32, rng: &mut ChaCha8Rng) -> f32 {
     const UNIT: f64 = 1.0 / (1_u64 << 32) as f64;
     let fraction = f64::from(rng.next_u32()) * UNIT;

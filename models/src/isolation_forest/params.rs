@@ -64,11 +64,7 @@ impl IsolationForestParams {
     /// The values of Liu et al.: 100 trees of 256 rows; seed 0.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            trees: 100,
-            sample_size: 256,
-            seed: 0,
-        }
+        Self { trees: 100, sample_size: 256, seed: 0 }
     }
 
     /// Number of trees. More trees make scores steadier and slower.
@@ -140,10 +136,7 @@ pub(crate) fn check_rows(rows: ArrayView2<'_, f32>) -> Result<(u32, u16), FitErr
         .filter(|columns| (1..=MAX_FEATURES).contains(columns))
         .ok_or(FitError::Columns(rows.ncols()))?;
     if rows.nrows() < 2 {
-        return Err(FitError::TooFewRows {
-            rows: rows.nrows(),
-            needed: 2,
-        });
+        return Err(FitError::TooFewRows { rows: rows.nrows(), needed: 2 });
     }
     let count = u32::try_from(rows.nrows()).map_err(|_| FitError::TooManyRows(rows.nrows()))?;
     match rows.indexed_iter().find(|(_, value)| !value.is_finite()) {
@@ -165,10 +158,7 @@ mod tests {
             (params().trees(MAX_TREES + 1), ParamsError::Trees(MAX_TREES + 1)),
             (params().sample_size(0), ParamsError::SampleSize(0)),
             (params().sample_size(1), ParamsError::SampleSize(1)),
-            (
-                params().sample_size(MAX_SAMPLE_SIZE + 1),
-                ParamsError::SampleSize(MAX_SAMPLE_SIZE + 1),
-            ),
+            (params().sample_size(MAX_SAMPLE_SIZE + 1), ParamsError::SampleSize(MAX_SAMPLE_SIZE + 1)),
         ] {
             assert_eq!(given.check(), Err(expected));
         }
@@ -177,16 +167,8 @@ mod tests {
     #[test]
     fn parameters_at_the_limits_are_accepted() {
         for (trees, sample_size) in [(1, 2), (100, 256), (MAX_TREES, MAX_SAMPLE_SIZE)] {
-            let valid = IsolationForestParams::new()
-                .trees(trees)
-                .sample_size(sample_size)
-                .seed(9)
-                .check()
-                .unwrap();
-            assert_eq!(
-                (valid.trees(), valid.sample_size(), valid.seed()),
-                (trees, sample_size, 9)
-            );
+            let valid = IsolationForestParams::new().trees(trees).sample_size(sample_size).seed(9).check().unwrap();
+            assert_eq!((valid.trees(), valid.sample_size(), valid.seed()), (trees, sample_size, 9));
         }
     }
 
@@ -197,18 +179,9 @@ mod tests {
             (Array2::zeros((1, 1)), FitError::TooFewRows { rows: 1, needed: 2 }),
             (Array2::zeros((2, 0)), FitError::Columns(0)),
             (Array2::zeros((2, 1025)), FitError::Columns(1025)),
-            (
-                array![[0.0, 1.0], [f32::NAN, 1.0]],
-                FitError::NotFinite { row: 1, column: 0 },
-            ),
-            (
-                array![[0.0, f32::INFINITY], [0.0, 1.0]],
-                FitError::NotFinite { row: 0, column: 1 },
-            ),
-            (
-                array![[0.0, f32::NEG_INFINITY], [0.0, 1.0]],
-                FitError::NotFinite { row: 0, column: 1 },
-            ),
+            (array![[0.0, 1.0], [f32::NAN, 1.0]], FitError::NotFinite { row: 1, column: 0 }),
+            (array![[0.0, f32::INFINITY], [0.0, 1.0]], FitError::NotFinite { row: 0, column: 1 }),
+            (array![[0.0, f32::NEG_INFINITY], [0.0, 1.0]], FitError::NotFinite { row: 0, column: 1 }),
         ] {
             assert_eq!(check_rows(rows.view()), Err(expected));
         }

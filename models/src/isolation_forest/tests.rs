@@ -12,12 +12,7 @@ fn gaussian(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
 }
 
 fn fit(rows: &Array2<f32>, seed: u64) -> IsolationForest {
-    IsolationForestParams::new()
-        .seed(seed)
-        .check()
-        .unwrap()
-        .fit(rows.view())
-        .unwrap()
+    IsolationForestParams::new().seed(seed).check().unwrap().fit(rows.view()).unwrap()
 }
 
 /// `feature:threshold` is a split, `nL` a leaf of `n` samples, a line a tree.
@@ -25,13 +20,10 @@ fn forest_from_text(text: &str, features: u16, sample_size: u32) -> IsolationFor
     let nodes: Vec<_> = text
         .split_whitespace()
         .map(|node| match node.split_once(':') {
-            Some((feature, threshold)) => RawNode::Split {
-                feature: feature.parse().unwrap(),
-                threshold: threshold.parse().unwrap(),
-            },
-            None => RawNode::Leaf {
-                samples: node.trim_end_matches('L').parse().unwrap(),
-            },
+            Some((feature, threshold)) => {
+                RawNode::Split { feature: feature.parse().unwrap(), threshold: threshold.parse().unwrap() }
+            }
+            None => RawNode::Leaf { samples: node.trim_end_matches('L').parse().unwrap() },
         })
         .map(Ok::<_, TreeError>)
         .collect();
@@ -51,25 +43,13 @@ fn average_path_length_is_that_of_scikit_learn() {
         (999, 12.967939884427995),
         (8192, 17.17625800945927),
     ] {
-        assert!(
-            (average_path_length(n) - expected).abs() < 1e-12,
-            "c({n}) = {}",
-            average_path_length(n)
-        );
+        assert!((average_path_length(n) - expected).abs() < 1e-12, "c({n}) = {}", average_path_length(n));
     }
 }
 
 #[test]
 fn trees_stop_at_the_logarithm_of_the_sample() {
-    for (sample_size, expected) in [
-        (2, 1),
-        (3, 2),
-        (4, 2),
-        (5, 3),
-        (256, 8),
-        (257, 9),
-        (MAX_SAMPLE_SIZE, 13),
-    ] {
+    for (sample_size, expected) in [(2, 1), (3, 2), (4, 2), (5, 3), (256, 8), (257, 9), (MAX_SAMPLE_SIZE, 13)] {
         assert_eq!(max_depth(sample_size), expected);
     }
 }
@@ -87,11 +67,7 @@ fn the_same_trees_score_as_in_scikit_learn() {
         ([6.0, 6.0, 6.0], 0.6391073697862332),
         ([-0.25, 0.75, -1.5], 0.459841470478435),
     ] {
-        assert!(
-            (forest.score(&row) - expected).abs() < 1e-12,
-            "{row:?} scores {}",
-            forest.score(&row)
-        );
+        assert!((forest.score(&row) - expected).abs() < 1e-12, "{row:?} scores {}", forest.score(&row));
     }
 }
 
@@ -100,23 +76,12 @@ fn the_same_trees_score_as_in_scikit_learn() {
 #[test]
 fn a_seed_stands_for_the_same_forest_for_ever() {
     let rows = Array2::from_shape_fn((64, 2), |(i, j)| ((i * (13 + 6 * j)) % 31) as f32);
-    let params = IsolationForestParams::new()
-        .trees(9)
-        .sample_size(16)
-        .seed(42)
-        .check()
-        .unwrap();
+    let params = IsolationForestParams::new().trees(9).sample_size(16).seed(42).check().unwrap();
     let forest = params.fit(rows.view()).unwrap();
-    for (row, expected) in [
-        ([15.0, 15.0], 0.5002356601343583),
-        ([0.0, 30.0], 0.5300052792902578),
-        ([31.0, -1.0], 0.6422000682079733),
-    ] {
-        assert!(
-            (forest.score(&row) - expected).abs() < 1e-12,
-            "{row:?} scores {}",
-            forest.score(&row)
-        );
+    for (row, expected) in
+        [([15.0, 15.0], 0.5002356601343583), ([0.0, 30.0], 0.5300052792902578), ([31.0, -1.0], 0.6422000682079733)]
+    {
+        assert!((forest.score(&row) - expected).abs() < 1e-12, "{row:?} scores {}", forest.score(&row));
     }
 }
 
@@ -126,18 +91,10 @@ fn outliers_of_two_clusters_score_high_and_inliers_low() {
     let rows = concatenate![Axis(0), gaussian(500, 4, 2) * 0.5, far];
     let forest = fit(&rows, 1);
     for inlier in [[0.0; 4], [10.0; 4], [0.3, -0.2, 0.1, 0.0]] {
-        assert!(
-            forest.score(&inlier) < 0.55,
-            "{inlier:?} scores {}",
-            forest.score(&inlier)
-        );
+        assert!(forest.score(&inlier) < 0.55, "{inlier:?} scores {}", forest.score(&inlier));
     }
     for outlier in [[25.0; 4], [-15.0; 4], [25.0, -15.0, 25.0, -15.0]] {
-        assert!(
-            forest.score(&outlier) > 0.6,
-            "{outlier:?} scores {}",
-            forest.score(&outlier)
-        );
+        assert!(forest.score(&outlier) > 0.6, "{outlier:?} scores {}", forest.score(&outlier));
     }
     let mean = forest.score_batch(rows.view()).mean().unwrap();
     assert!(mean < 0.55, "the training rows score {mean} on average");
@@ -154,12 +111,7 @@ fn seeds_are_reproducible_and_matter() {
 fn the_memory_order_of_the_rows_does_not_matter() {
     let rows = gaussian(300, 5, 3);
     let transposed = rows.t().as_standard_layout().into_owned();
-    let other = IsolationForestParams::new()
-        .seed(7)
-        .check()
-        .unwrap()
-        .fit(transposed.t())
-        .unwrap();
+    let other = IsolationForestParams::new().seed(7).check().unwrap().fit(transposed.t()).unwrap();
     assert_eq!(other, fit(&rows, 7));
 }
 
@@ -200,11 +152,7 @@ fn two_rows_are_enough() {
 #[test]
 fn both_sides_of_a_split_are_occupied_at_the_ends_of_the_number_line() {
     let next_up = 1.0_f32.next_up();
-    for rows in [
-        array![[f32::MIN], [f32::MAX]],
-        array![[1.0], [next_up]],
-        array![[-0.0_f32.next_up()], [0.0]],
-    ] {
+    for rows in [array![[f32::MIN], [f32::MAX]], array![[1.0], [next_up]], array![[-0.0_f32.next_up()], [0.0]]] {
         let forest = fit(&rows, 1);
         assert_eq!(forest.node_count(), 300, "{rows}");
     }
@@ -228,17 +176,10 @@ fn a_row_of_another_width_is_a_mistake_of_the_caller() {
 fn batches_score_as_single_rows_do() {
     let rows = gaussian(500, 6, 6);
     let forest = fit(&gaussian(300, 6, 6), 2);
-    let expected: Vec<u64> = rows
-        .rows()
-        .into_iter()
-        .map(|row| forest.score(&row.to_vec()).to_bits())
-        .collect();
+    let expected: Vec<u64> = rows.rows().into_iter().map(|row| forest.score(&row.to_vec()).to_bits()).collect();
     let column_major = rows.t().as_standard_layout().into_owned();
     for batch in [rows.view(), column_major.t()] {
-        assert_eq!(
-            forest.score_batch(batch).map(|score| score.to_bits()).to_vec(),
-            expected
-        );
+        assert_eq!(forest.score_batch(batch).map(|score| score.to_bits()).to_vec(), expected);
     }
 }
 
@@ -250,14 +191,8 @@ fn the_extreme_column_gets_the_largest_contribution() {
             let mut row = [0.1; 8];
             row[column] = value;
             let credits = forest.contributions(&row);
-            let others = (0..8)
-                .filter(|other| *other != column)
-                .map(|other| credits[other])
-                .fold(f64::MIN, f64::max);
-            assert!(
-                credits[column] > 2.0 * others.max(0.0),
-                "column {column} at {value}: {credits:?}"
-            );
+            let others = (0..8).filter(|other| *other != column).map(|other| credits[other]).fold(f64::MIN, f64::max);
+            assert!(credits[column] > 2.0 * others.max(0.0), "column {column} at {value}: {credits:?}");
         }
     }
 }

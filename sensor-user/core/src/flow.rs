@@ -91,6 +91,9 @@ impl FlowEvent {
     /// Whether anything moved or was decided; the final counters of a flow often say nothing new.
     #[must_use]
     pub fn is_news(&self) -> bool {
-        self.is_new || self.closing_is_new || self.before != self.outcome || self.sent.packets + self.received.packets > 0
+        self.is_new
+            || self.closing_is_new
+            || self.before != self.outcome
+            || self.sent.packets + self.received.packets > 0
     }
 }

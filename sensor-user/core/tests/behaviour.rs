@@ -153,7 +153,10 @@ fn a_syn_scan_is_one_port_scan_with_the_ports_it_found() {
     net.seconds(2);
     let event = net.only();
     assert_eq!(event.incident.class, Class::PortScan);
-    assert_eq!((event.incident.attackers.as_slice(), event.incident.victims.as_slice()), (&[host(9)][..], &[host(1)][..]));
+    assert_eq!(
+        (event.incident.attackers.as_slice(), event.incident.victims.as_slice()),
+        (&[host(9)][..], &[host(1)][..])
+    );
     assert!(event.at <= Timestamp::from_secs(START + 2), "{}", event.at);
     assert_eq!(event.incident.evidence["open_ports_found"], serde_json::json!([22]));
 }
@@ -253,7 +256,10 @@ fn a_syn_flood_from_one_host_names_it() {
         net.wait(100);
     }
     net.seconds(3);
-    assert_eq!((net.only().incident.class, net.only().incident.attackers.as_slice()), (Class::SynFlood, &[host(9)][..]));
+    assert_eq!(
+        (net.only().incident.class, net.only().incident.attackers.as_slice()),
+        (Class::SynFlood, &[host(9)][..])
+    );
 }
 
 #[test]
@@ -384,10 +390,7 @@ fn flows_end_once_each_with_their_reason() {
         })
         .collect();
     ends.sort_unstable();
-    assert_eq!(
-        ends,
-        [(1, EndReason::TcpFin, 7), (2, EndReason::TcpRst, 2), (3, EndReason::IdleTimeout, 1)]
-    );
+    assert_eq!(ends, [(1, EndReason::TcpFin, 7), (2, EndReason::TcpRst, 2), (3, EndReason::IdleTimeout, 1)]);
     assert_eq!(net.engine.live_flows(), 0);
     assert!(net.engine.is_quiescent());
 }
@@ -404,7 +407,8 @@ fn a_long_flow_is_recorded_at_the_active_timeout_and_goes_on() {
     net.seconds(100);
     let reasons: Vec<EndReason> = net.records.iter().map(|record| record.end_reason).collect();
     assert_eq!(reasons.first(), Some(&EndReason::ActiveTimeout));
-    let packets: u64 = net.records.iter().map(|record| record.slot.half.iter().map(|half| half.packets).sum::<u64>()).sum();
+    let packets: u64 =
+        net.records.iter().map(|record| record.slot.half.iter().map(|half| half.packets).sum::<u64>()).sum();
     assert_eq!(packets, 50);
 }
 

@@ -66,11 +66,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;
     }
     let mut live = Live {
-        engine: Engine::new(EngineConfig {
-            baseline: saved,
-            own_endpoints: own.current(),
-            ..engine_config(config)
-        }),
+        engine: Engine::new(EngineConfig { baseline: saved, own_endpoints: own.current(), ..engine_config(config) }),
         source,
         clocks: SystemClocks,
         interval: config.interval.get(),
@@ -153,10 +149,8 @@ impl Front<'_> {
 fn summary(engine: &Engine, tick: &Tick, began: Timestamp) -> SummaryLine {
     let mut total = Counters::default();
     tick.counters.iter().for_each(|counters| total.merge(counters));
-    let lost: BTreeMap<String, u64> = Reason::ALL
-        .iter()
-        .map(|&reason| (reason.as_str().to_owned(), total.unaccounted[reason as usize]))
-        .collect();
+    let lost: BTreeMap<String, u64> =
+        Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), total.unaccounted[reason as usize])).collect();
     SummaryLine {
         packets: total.packets,
         flows: engine.ended().values().sum(),

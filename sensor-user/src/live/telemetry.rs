@@ -129,11 +129,7 @@ impl Telemetry {
     fn feed_programs(&mut self, tick: &Tick) {
         for &(program, runs, time) in &tick.program_runs {
             let (runs_before, time_before) = self.programs.insert(program, (runs, time)).unwrap_or_default();
-            self.metrics.program_ran(
-                program,
-                runs.saturating_sub(runs_before),
-                time.saturating_sub(time_before),
-            );
+            self.metrics.program_ran(program, runs.saturating_sub(runs_before), time.saturating_sub(time_before));
         }
     }
 }

@@ -53,12 +53,7 @@ impl KernelSource {
     pub fn load(options: LoadOptions) -> Result<Self> {
         let buckets = options.flows.div_ceil(BUCKET_SLOTS).max(1);
         let flows = buckets * BUCKET_SLOTS;
-        let settings = Settings {
-            seed: options.seed,
-            fixed_ns: options.fixed_ns.unwrap_or(0),
-            buckets,
-            zero: 0,
-        };
+        let settings = Settings { seed: options.seed, fixed_ns: options.fixed_ns.unwrap_or(0), buckets, zero: 0 };
         let mut ebpf = EbpfLoader::new()
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
@@ -214,9 +209,9 @@ fn loaded(result: Result<(), ProgramError>) -> Result<()> {
 
 /// Adds what to do when the kernel said no for lack of rights.
 fn with_permission_hint(error: anyhow::Error) -> anyhow::Error {
-    let denied = error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
-    });
+    let denied = error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied));
     if denied { error.context("run as root, or grant CAP_BPF and CAP_NET_ADMIN") } else { error }
 }
 

@@ -56,12 +56,7 @@ impl Capture {
     /// # Errors
     /// The file cannot be opened or read, or it is not a capture.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
-        let open = || {
-            File::open(path).map_err(|source| CaptureError::Open {
-                path: path.to_owned(),
-                source,
-            })
-        };
+        let open = || File::open(path).map_err(|source| CaptureError::Open { path: path.to_owned(), source });
         let file = open()?;
         if !file.metadata().map_err(CaptureError::Read)?.is_file() {
             return Self::stream(file);
@@ -73,11 +68,7 @@ impl Capture {
         } else {
             Source::ByTime(Index::build(records, survey.packets, file))
         };
-        Ok(Self {
-            left: Some(survey.packets),
-            damage: survey.damage,
-            ..Self::new(source)
-        })
+        Ok(Self { left: Some(survey.packets), damage: survey.damage, ..Self::new(source) })
     }
 
     /// Reads a capture from standard input, in order of arrival.
@@ -97,14 +88,7 @@ impl Capture {
     }
 
     fn new(source: Source) -> Self {
-        Self {
-            source,
-            left: None,
-            packets: 0,
-            late: 0,
-            latest: Timestamp::EPOCH,
-            damage: None,
-        }
+        Self { source, left: None, packets: 0, late: 0, latest: Timestamp::EPOCH, damage: None }
     }
 
     /// The next frame; `None` at the end of the capture or where it is damaged, and ever after.
@@ -117,10 +101,7 @@ impl Capture {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 if self.left.is_some() {
-                    self.damage = Some(Damage {
-                        offset: end,
-                        fault: Fault::Changed,
-                    });
+                    self.damage = Some(Damage { offset: end, fault: Fault::Changed });
                 }
                 self.left = Some(0);
                 return None;
@@ -227,11 +208,7 @@ struct Survey {
 
 impl Survey {
     fn take(mut records: Records) -> Self {
-        let mut survey = Self {
-            packets: 0,
-            in_order: true,
-            damage: None,
-        };
+        let mut survey = Self { packets: 0, in_order: true, damage: None };
         let mut latest = Timestamp::EPOCH;
         loop {
             match records.next() {

@@ -28,15 +28,25 @@ pub struct BruteForceParams {
     pub window: Duration,
     /// IP octets to the server beyond which a conversation is no mere attempt.
     pub octets: u64,
-    /// Largest coefficient of variation of the sizes.
-    pub variation: f64,
+    /// Sizes are alike when they differ from their median by at most this share of it.
+    pub tolerance: f64,
+    /// Share of the conversations that must be alike.
+    pub alike_share: f64,
     /// Client, server and port triples followed at once; the ones with the fewest attempts give way.
     pub pairs: usize,
 }
 
 impl Default for BruteForceParams {
     fn default() -> Self {
-        Self { login_connections: 5, connections: 8, window: Duration::from_secs(60), octets: 16_384, variation: 0.35, pairs: 16_384 }
+        Self {
+            login_connections: 5,
+            connections: 8,
+            window: Duration::from_secs(60),
+            octets: 16_384,
+            tolerance: 0.35,
+            alike_share: 0.6,
+            pairs: 16_384,
+        }
     }
 }
 
@@ -127,16 +137,12 @@ impl BruteForce {
         let attempts = self.pairs.get(&pair)?;
         let known = LOGIN_PORTS.contains(&pair.port);
         let needed = if known { self.params.login_connections } else { self.params.connections };
-        if attempts.len() < needed {
+        let alike = self.alike(attempts);
+        if alike.len() < needed || (alike.len() as f64) < self.params.alike_share * attempts.len() as f64 {
             return None;
         }
-        let sent = Spread::of(attempts.iter().map(|attempt| attempt.sent));
-        let received = Spread::of(attempts.iter().map(|attempt| attempt.received));
-        if sent.variation > self.params.variation || received.variation > self.params.variation {
-            return None;
-        }
-        let first_seen = attempts.iter().map(|attempt| attempt.first_seen).min()?;
-        let last_seen = attempts.iter().map(|attempt| attempt.last_seen).max()?;
+        let first_seen = alike.iter().map(|attempt| attempt.first_seen).min()?;
+        let last_seen = alike.iter().map(|attempt| attempt.last_seen).max()?;
         Some(Finding {
             class: Class::BruteForce,
             subject: pair.client,
@@ -146,28 +152,33 @@ impl BruteForce {
             ports: BTreeSet::from([pair.port]),
             first_seen,
             last_seen,
-            score: saturating_score(attempts.len() as f64, needed as f64),
+            score: saturating_score(alike.len() as f64, needed as f64),
             evidence: BTreeMap::from([
-                ("connections".to_owned(), json!(attempts.len())),
+                ("connections".to_owned(), json!(alike.len())),
                 ("window_s".to_owned(), json!(last_seen.since(first_seen).as_secs_f64().round())),
-                ("mean_sent_octets".to_owned(), json!(sent.mean.round())),
-                ("mean_received_octets".to_owned(), json!(received.mean.round())),
+                ("mean_sent_octets".to_owned(), json!(mean(alike.iter().map(|attempt| attempt.sent)))),
+                ("mean_received_octets".to_owned(), json!(mean(alike.iter().map(|attempt| attempt.received)))),
             ]),
         })
     }
-}
 
-struct Spread {
-    mean: f64,
-    /// Standard deviation over mean.
-    variation: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = u64> + Clone) -> Self {
-        let count = values.clone().count().max(1) as f64;
-        let mean = values.clone().map(|value| value as f64).sum::<f64>() / count;
-        let variance = values.map(|value| (value as f64 - mean).powi(2)).sum::<f64>() / count;
-        Self { mean, variation: if mean > 0.0 { variance.sqrt() / mean } else { 0.0 } }
+    /// The conversations near the median in both sizes: guesses stand out among other visits of the same client.
+    fn alike<'a>(&self, attempts: &'a VecDeque<Attempt>) -> Vec<&'a Attempt> {
+        let near = |size: u64, median: u64| size.abs_diff(median) as f64 <= self.params.tolerance * median as f64;
+        let sent = median(attempts.iter().map(|attempt| attempt.sent));
+        let received = median(attempts.iter().map(|attempt| attempt.received));
+        attempts.iter().filter(|attempt| near(attempt.sent, sent) && near(attempt.received, received)).collect()
     }
+}
+
+/// The upper median; 0 of nothing.
+fn median(sizes: impl Iterator<Item = u64>) -> u64 {
+    let mut sizes: Vec<u64> = sizes.collect();
+    sizes.sort_unstable();
+    sizes.get(sizes.len() / 2).copied().unwrap_or(0)
+}
+
+fn mean(sizes: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let count = sizes.len().max(1) as u64;
+    sizes.sum::<u64>() / count
 }

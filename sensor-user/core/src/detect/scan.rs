@@ -225,13 +225,7 @@ impl Source {
         self.victims.get(&host).is_none_or(|tally| tally.served == 0)
     }
 
-    fn finding(
-        &self,
-        class: Class,
-        source: Addr,
-        margin: usize,
-        concerns: impl Fn(&Target, &Self) -> bool,
-    ) -> Finding {
+    fn finding(&self, class: Class, source: Addr, margin: usize, concerns: impl Fn(&Target, &Self) -> bool) -> Finding {
         let probes: Vec<(&Target, &Contact)> = self
             .contacts
             .iter()

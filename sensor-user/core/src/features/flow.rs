@@ -101,8 +101,7 @@ fn delay_s(delay: u32) -> f64 {
 }
 
 fn control_share(view: &FlowView<'_>, client: bool) -> f64 {
-    let (half, rare) =
-        if client { (view.sent(), view.sent_rare()) } else { (view.received(), view.received_rare()) };
+    let (half, rare) = if client { (view.sent(), view.sent_rare()) } else { (view.received(), view.received_rare()) };
     divide(f64::from(rare.syn) + f64::from(rare.fin) + f64::from(rare.rst), half.packets as f64)
 }
 

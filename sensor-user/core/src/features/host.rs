@@ -21,8 +21,19 @@ use crate::time::Timestamp;
 /// | `octets_out`, `octets_in` | IP octets | sent, received |
 /// | `syns_out`, `syns_in` | segments | SYN sent as client, received as server |
 pub const COLUMNS: [&str; 13] = [
-    "flows_out", "flows_in", "peers_out", "peers_in", "services_out", "failed_out", "failed_in", "packets_out",
-    "packets_in", "octets_out", "octets_in", "syns_out", "syns_in",
+    "flows_out",
+    "flows_in",
+    "peers_out",
+    "peers_in",
+    "services_out",
+    "failed_out",
+    "failed_in",
+    "packets_out",
+    "packets_in",
+    "octets_out",
+    "octets_in",
+    "syns_out",
+    "syns_in",
 ];
 
 /// A vector in the order of [`COLUMNS`].
@@ -90,12 +101,40 @@ impl HostWindows {
         let failed = u64::from(event.outcome.is_failure() && (event.is_new || event.before == Outcome::Pending));
         let begun = u64::from(event.is_new);
         if let Some(client) = self.host(event.client.addr) {
-            client.add([begun, 0, 0, 0, 0, failed, 0, event.sent.packets, event.received.packets, event.sent.octets, event.received.octets, event.sent.syns, 0]);
+            client.add([
+                begun,
+                0,
+                0,
+                0,
+                0,
+                failed,
+                0,
+                event.sent.packets,
+                event.received.packets,
+                event.sent.octets,
+                event.received.octets,
+                event.sent.syns,
+                0,
+            ]);
             client.servers.insert(event.server.addr.high, event.server.addr.low);
             client.services.insert(event.server.addr.high ^ u64::from(event.server.port) << 48, event.server.addr.low);
         }
         if let Some(server) = self.host(event.server.addr) {
-            server.add([0, begun, 0, 0, 0, 0, failed, event.received.packets, event.sent.packets, event.received.octets, event.sent.octets, 0, event.sent.syns]);
+            server.add([
+                0,
+                begun,
+                0,
+                0,
+                0,
+                0,
+                failed,
+                event.received.packets,
+                event.sent.packets,
+                event.received.octets,
+                event.sent.octets,
+                0,
+                event.sent.syns,
+            ]);
             server.clients.insert(event.client.addr.high, event.client.addr.low);
         }
     }

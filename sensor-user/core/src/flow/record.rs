@@ -23,8 +23,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::IdleTimeout, Self::ActiveTimeout, Self::TcpFin, Self::TcpRst, Self::ForcedEnd];
+    pub const ALL: [Self; 5] = [Self::IdleTimeout, Self::ActiveTimeout, Self::TcpFin, Self::TcpRst, Self::ForcedEnd];
 
     /// The stable identifier.
     #[must_use]

@@ -112,7 +112,15 @@ impl FlowTable {
     /// An empty table; without `timeouts` flows end only when the input does.
     #[must_use]
     pub const fn new(timeouts: Option<Timeouts>) -> Self {
-        Self { entries: Vec::new(), live: 0, started: 0, accounted: 0, timeouts, wheel: BTreeMap::new(), pending: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            live: 0,
+            started: 0,
+            accounted: 0,
+            timeouts,
+            wheel: BTreeMap::new(),
+            pending: Vec::new(),
+        }
     }
 
     /// Live flows.

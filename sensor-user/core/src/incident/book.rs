@@ -107,9 +107,7 @@ impl Book {
 
     fn close(&mut self, now: Timestamp, over: impl Fn(&Entry) -> bool) -> Vec<IncidentEvent> {
         let closed = self.open.extract_if(.., |_, entry| over(entry));
-        closed
-            .map(|(_, entry)| IncidentEvent { change: Change::Closed, at: now, incident: entry.incident })
-            .collect()
+        closed.map(|(_, entry)| IncidentEvent { change: Change::Closed, at: now, incident: entry.incident }).collect()
     }
 }
 
@@ -219,8 +217,7 @@ fn merge(evidence: &mut BTreeMap<String, Value>, name: String, value: Value) {
 fn identifier(class: Class, subject: Addr, detected_at: Timestamp) -> String {
     let class = class.as_str().bytes();
     let bytes = class.chain(subject.octets()).chain(detected_at.nanos().to_be_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }

@@ -117,7 +117,8 @@ fn default_route_v4(table: &str) -> Option<String> {
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (&name, &destination, &metric, &mask) = (fields.first()?, fields.get(1)?, fields.get(6)?, fields.get(7)?);
+            let (&name, &destination, &metric, &mask) =
+                (fields.first()?, fields.get(1)?, fields.get(6)?, fields.get(7)?);
             (destination == "00000000" && mask == "00000000").then_some((metric.parse::<u32>().ok()?, name))
         })
         .min_by_key(|&(metric, _)| metric)

@@ -27,9 +27,8 @@ impl SharedWords {
         let length = NonZeroUsize::new(words * 8).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new shared mapping chosen by the kernel aliases nothing of ours; its length is that of the array,
         // which the kernel checks.
-        let start = unsafe {
-            mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)?
-        };
+        let start =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)? };
         Ok(Self { start, words })
     }
 

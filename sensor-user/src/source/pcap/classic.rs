@@ -66,10 +66,7 @@ impl FileHeader {
         let [secs, fraction, first, second] = need_words(window, self.dialect.endian, "packet record header")?;
         let (len, wire_len) = self.lengths.order(first, second);
         if len > MAX_RECORD {
-            let fault = Fault::TooLong {
-                part: "packet record",
-                announced: u64::from(len),
-            };
+            let fault = Fault::TooLong { part: "packet record", announced: u64::from(len) };
             return Err(Damage { offset, fault });
         }
         let size = RECORD_HEADER + len as usize;
@@ -77,14 +74,7 @@ impl FileHeader {
         window.consume(size);
         // 2^32 seconds and 2^32 microseconds are below 2^63 nanoseconds.
         let at = Timestamp::from_nanos(u64::from(secs) * 1_000_000_000 + u64::from(fraction) * self.dialect.unit);
-        Ok(Some(Packet {
-            at,
-            link: self.link,
-            start: RECORD_HEADER,
-            len,
-            wire_len: wire_len.max(len),
-            offset,
-        }))
+        Ok(Some(Packet { at, link: self.link, start: RECORD_HEADER, len, wire_len: wire_len.max(len), offset }))
     }
 }
 

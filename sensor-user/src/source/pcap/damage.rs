@@ -71,22 +71,13 @@ impl fmt::Display for Damage {
         let at = self.offset;
         match &self.fault {
             Fault::Truncated { part, announced, left } => {
-                write!(
-                    f,
-                    "truncated {part} at byte {at}: {announced} octets announced, {left} left"
-                )
+                write!(f, "truncated {part} at byte {at}: {announced} octets announced, {left} left")
             }
             Fault::TooLong { part, announced } => {
-                write!(
-                    f,
-                    "oversized {part} at byte {at}: {announced} octets announced, {MAX_RECORD} allowed"
-                )
+                write!(f, "oversized {part} at byte {at}: {announced} octets announced, {MAX_RECORD} allowed")
             }
             Fault::TooShort { announced } => {
-                write!(
-                    f,
-                    "impossible block at byte {at}: {announced} octets announced, fewer than its fixed part"
-                )
+                write!(f, "impossible block at byte {at}: {announced} octets announced, fewer than its fixed part")
             }
             Fault::Trailer { first, last } => {
                 write!(
@@ -95,10 +86,7 @@ impl fmt::Display for Damage {
                 )
             }
             Fault::Overrun { announced, room } => {
-                write!(
-                    f,
-                    "inconsistent packet block at byte {at}: {announced} octets announced, room for {room}"
-                )
+                write!(f, "inconsistent packet block at byte {at}: {announced} octets announced, room for {room}")
             }
             Fault::Interface { id } => write!(f, "packet block at byte {at} names the undescribed interface {id}"),
             Fault::Interfaces => write!(f, "too many interfaces described at byte {at}"),
@@ -115,17 +103,8 @@ mod tests {
 
     #[test]
     fn says_what_is_missing_and_where() {
-        let damage = Damage {
-            offset: 12345,
-            fault: Fault::Truncated {
-                part: "packet record",
-                announced: 74,
-                left: 20,
-            },
-        };
-        assert_eq!(
-            damage.to_string(),
-            "truncated packet record at byte 12345: 74 octets announced, 20 left"
-        );
+        let damage =
+            Damage { offset: 12345, fault: Fault::Truncated { part: "packet record", announced: 74, left: 20 } };
+        assert_eq!(damage.to_string(), "truncated packet record at byte 12345: 74 octets announced, 20 left");
     }
 }

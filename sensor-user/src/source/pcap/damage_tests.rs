@@ -48,10 +48,7 @@ fn damage_is_named_with_its_byte_offset() {
             ng.clone().block(6, &overrun).octets,
             format!("inconsistent packet block at byte {n}: 5 octets announced, room for 4"),
         ),
-        (
-            ng.clone().enhanced(1, 0, b"x").octets,
-            format!("packet block at byte {n} names the undescribed interface 1"),
-        ),
+        (ng.clone().enhanced(1, 0, b"x").octets, format!("packet block at byte {n} names the undescribed interface 1")),
         (
             ng.clone().section(Order::Big).simple(1, b"x").octets,
             format!("packet block at byte {} names the undescribed interface 0", n + 28),
@@ -72,18 +69,9 @@ fn damage_is_named_with_its_byte_offset() {
 #[test]
 fn what_is_not_a_capture_is_refused_with_advice() {
     let cases: [(&[u8], &str); 7] = [
-        (
-            b"",
-            "the capture is empty; supported are pcap (microseconds or nanoseconds) and pcapng",
-        ),
-        (
-            b"\x1f\x8b\x08\0",
-            "gzip data, not a capture; decompress it first, e.g. zcat FILE | leuko replay -",
-        ),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "zstd data, not a capture; decompress it first, e.g. zstdcat FILE | leuko replay -",
-        ),
+        (b"", "the capture is empty; supported are pcap (microseconds or nanoseconds) and pcapng"),
+        (b"\x1f\x8b\x08\0", "gzip data, not a capture; decompress it first, e.g. zcat FILE | leuko replay -"),
+        (b"\x28\xb5\x2f\xfd", "zstd data, not a capture; decompress it first, e.g. zstdcat FILE | leuko replay -"),
         (
             b"GET / HTTP",
             "not a capture: it begins with GET ; supported are pcap (microseconds or nanoseconds) and pcapng",
@@ -140,10 +128,7 @@ fn a_cut_capture_gives_a_prefix_and_the_place_of_the_cut() {
             let frames = drain(&mut capture);
             assert!(all.starts_with(&frames) && frames.len() < all.len(), "cut at {cut}");
             let damage = capture.damage().cloned();
-            assert!(
-                damage.as_ref().is_none_or(|damage| damage.offset < cut as u64),
-                "cut at {cut}: {damage:?}"
-            );
+            assert!(damage.as_ref().is_none_or(|damage| damage.offset < cut as u64), "cut at {cut}: {damage:?}");
             let (mut sorted, file_damage) = filed(octets);
             assert_eq!(damage, file_damage, "cut at {cut}");
             let mut expected = frames;
@@ -156,23 +141,15 @@ fn a_cut_capture_gives_a_prefix_and_the_place_of_the_cut() {
 
 #[test]
 fn a_file_that_shrinks_between_its_readings_is_damaged() {
-    let ascending = (0..20_000)
-        .fold(Classic::plain(), |capture, secs| capture.packet(secs, 0, &[7; 40]))
-        .octets;
-    let descending = (0..20_000)
-        .rev()
-        .fold(Classic::plain(), |capture, secs| capture.packet(secs, 0, &[7; 40]))
-        .octets;
+    let ascending = (0..20_000).fold(Classic::plain(), |capture, secs| capture.packet(secs, 0, &[7; 40])).octets;
+    let descending = (0..20_000).rev().fold(Classic::plain(), |capture, secs| capture.packet(secs, 0, &[7; 40])).octets;
     for octets in [ascending, descending] {
         let file = file(&octets);
         let mut capture = Capture::open(file.path()).unwrap();
         file.as_file().set_len(24 + 56 * 10_000).unwrap();
         while capture.next_frame().is_some() {}
         assert!(capture.packets() < 20_000);
-        assert_eq!(
-            capture.damage().map(|damage| damage.fault.clone()),
-            Some(Fault::Changed)
-        );
+        assert_eq!(capture.damage().map(|damage| damage.fault.clone()), Some(Fault::Changed));
     }
 }
 

@@ -110,13 +110,11 @@ fn ethertype(protocol: [u8; 2]) -> Option<u16> {
 
 /// `AF_INET` is 2 everywhere; `AF_INET6` is 10 on Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
 fn family(octets: [u8; 4]) -> Option<u16> {
-    [u32::from_le_bytes(octets), u32::from_be_bytes(octets)]
-        .into_iter()
-        .find_map(|family| match family {
-            2 => Some(IPV4),
-            10 | 24 | 28 | 30 => Some(IPV6),
-            _ => None,
-        })
+    [u32::from_le_bytes(octets), u32::from_be_bytes(octets)].into_iter().find_map(|family| match family {
+        2 => Some(IPV4),
+        10 | 24 | 28 | 30 => Some(IPV6),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -130,14 +128,8 @@ mod tests {
 
     #[test]
     fn network_layer_is_found_behind_each_link_layer() {
-        let ip4 = |offset| At {
-            ethertype: 0x0800,
-            offset,
-        };
-        let ip6 = |offset| At {
-            ethertype: 0x86dd,
-            offset,
-        };
+        let ip4 = |offset| At { ethertype: 0x0800, offset };
+        let ip6 = |offset| At { ethertype: 0x86dd, offset };
         let table: &[(u16, &[u8], NetworkLayer)] = &[
             (1, &[], Ethernet),
             (101, &[0x45], ip4(0)),
@@ -163,12 +155,7 @@ mod tests {
             (105, &[0x45], Unknown),
         ];
         for (number, data, layer) in table {
-            let frame = Frame {
-                at: Timestamp::EPOCH,
-                link: LinkType::from(*number),
-                data,
-                wire_len: 0,
-            };
+            let frame = Frame { at: Timestamp::EPOCH, link: LinkType::from(*number), data, wire_len: 0 };
             assert_eq!(frame.network_layer(), *layer, "link type {number}, {data:?}");
         }
     }

@@ -44,12 +44,7 @@ impl Index {
             order.push(Entry::from(packet));
         }
         order.sort_unstable_by_key(|entry| (entry.at, entry.place));
-        Self {
-            order: order.into_iter(),
-            end: records.offset(),
-            pages: Pages::new(file),
-            data: Vec::new(),
-        }
+        Self { order: order.into_iter(), end: records.offset(), pages: Pages::new(file), data: Vec::new() }
     }
 
     /// How far the file was read when the index was built.
@@ -59,45 +54,22 @@ impl Index {
 
     /// The next frame; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Damage> {
-        let Some(Entry {
-            at,
-            place,
-            len,
-            wire_len,
-        }) = self.order.next()
-        else {
+        let Some(Entry { at, place, len, wire_len }) = self.order.next() else {
             return Ok(None);
         };
         if let Err(error) = self.pages.read(place.offset(), len as usize, &mut self.data) {
             let cut = error.kind() == ErrorKind::UnexpectedEof;
-            let fault = if cut {
-                Fault::Changed
-            } else {
-                Fault::Read(error.to_string())
-            };
-            return Err(Damage {
-                offset: place.offset(),
-                fault,
-            });
+            let fault = if cut { Fault::Changed } else { Fault::Read(error.to_string()) };
+            return Err(Damage { offset: place.offset(), fault });
         }
-        Ok(Some(Frame {
-            at,
-            link: place.link().into(),
-            data: &self.data,
-            wire_len,
-        }))
+        Ok(Some(Frame { at, link: place.link().into(), data: &self.data, wire_len }))
     }
 }
 
 impl From<Packet> for Entry {
     fn from(packet: Packet) -> Self {
         let place = Place::new(packet.offset + packet.start as u64, packet.link);
-        Self {
-            at: packet.at,
-            place,
-            len: packet.len,
-            wire_len: packet.wire_len,
-        }
+        Self { at: packet.at, place, len: packet.len, wire_len: packet.wire_len }
     }
 }
 
@@ -137,12 +109,7 @@ struct Page {
 
 impl Pages {
     fn new(file: File) -> Self {
-        Self {
-            file,
-            pages: Vec::new(),
-            current: 0,
-            reads: 0,
-        }
+        Self { file, pages: Vec::new(), current: 0, reads: 0 }
     }
 
     /// Replaces `data` by the `len` octets at `offset`.
@@ -180,22 +147,13 @@ impl Pages {
         let mut octets = if self.pages.len() < PAGES {
             Vec::new()
         } else {
-            let oldest = self
-                .pages
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, page)| page.used)
-                .map_or(0, |(slot, _)| slot);
+            let oldest = self.pages.iter().enumerate().min_by_key(|(_, page)| page.used).map_or(0, |(slot, _)| slot);
             self.pages.swap_remove(oldest).octets
         };
         octets.resize(PAGE, 0);
         let read = read_at(&self.file, number * PAGE as u64, &mut octets)?;
         octets.truncate(read);
-        self.pages.push(Page {
-            number,
-            octets,
-            used: 0,
-        });
+        self.pages.push(Page { number, octets, used: 0 });
         Ok(self.pages.len() - 1)
     }
 }

@@ -33,11 +33,7 @@ pub(super) struct Section {
 impl Section {
     /// Reads the section header that a capture begins with.
     pub(super) fn read(window: &mut Window) -> Result<Self, Damage> {
-        let mut section = Self {
-            endian: Endian::Little,
-            interfaces: Vec::new(),
-            last: Timestamp::EPOCH,
-        };
+        let mut section = Self { endian: Endian::Little, interfaces: Vec::new(), last: Timestamp::EPOCH };
         let block = section.block(window)?;
         window.consume(block.padded);
         Ok(section)
@@ -48,9 +44,7 @@ impl Section {
             let offset = window.offset();
             let block = self.block(window)?;
             let octets = need(window, block.padded, "block")?;
-            let body = octets
-                .get(BLOCK_HEADER..block.padded - BLOCK_TRAILER)
-                .unwrap_or_default();
+            let body = octets.get(BLOCK_HEADER..block.padded - BLOCK_TRAILER).unwrap_or_default();
             let found = match block.kind {
                 INTERFACE => self.describe(body).map(|()| None),
                 PACKET => self.packet(body).map(Some),
@@ -62,11 +56,7 @@ impl Section {
             window.consume(block.padded);
             if let Some(packet) = packet {
                 self.last = packet.at;
-                return Ok(Some(Packet {
-                    offset,
-                    start: BLOCK_HEADER + packet.start,
-                    ..packet
-                }));
+                return Ok(Some(Packet { offset, start: BLOCK_HEADER + packet.start, ..packet }));
             }
         }
         Ok(None)
@@ -85,16 +75,11 @@ impl Section {
         }
         let [kind, length] = need_words(window, self.endian, "block header")?;
         if length > MAX_RECORD {
-            return Err(damage(Fault::TooLong {
-                part: "block",
-                announced: u64::from(length),
-            }));
+            return Err(damage(Fault::TooLong { part: "block", announced: u64::from(length) }));
         }
         let fixed = if is_section { 28 } else { BLOCK_HEADER + BLOCK_TRAILER };
         if (length as usize) < fixed {
-            return Err(damage(Fault::TooShort {
-                announced: u64::from(length),
-            }));
+            return Err(damage(Fault::TooShort { announced: u64::from(length) }));
         }
         // Some writers do not count the octets that align a block.
         let padded = (length as usize).next_multiple_of(4);
@@ -139,14 +124,7 @@ impl Section {
             return Err(Fault::Overrun { announced: len, room });
         }
         let at = interface.clock.at(u64::from(high) << 32 | u64::from(low));
-        Ok(Packet {
-            at,
-            link: interface.link,
-            start: START,
-            len,
-            wire_len: wire_len.max(len),
-            offset: 0,
-        })
+        Ok(Packet { at, link: interface.link, start: START, len, wire_len: wire_len.max(len), offset: 0 })
     }
 
     /// Octets that are not announced: as many as the frame had, the interface takes and the block holds.
@@ -154,20 +132,9 @@ impl Section {
         const START: usize = 4;
         let [wire_len] = self.words(body)?;
         let interface = self.interface(0)?;
-        let taken = if interface.snap_len == 0 {
-            wire_len
-        } else {
-            wire_len.min(interface.snap_len)
-        };
+        let taken = if interface.snap_len == 0 { wire_len } else { wire_len.min(interface.snap_len) };
         let len = taken.min(room(body, START));
-        Ok(Packet {
-            at: self.last,
-            link: interface.link,
-            start: START,
-            len,
-            wire_len,
-            offset: 0,
-        })
+        Ok(Packet { at: self.last, link: interface.link, start: START, len, wire_len, offset: 0 })
     }
 
     fn interface(&self, id: u32) -> Result<&Interface, Fault> {
@@ -217,10 +184,7 @@ impl Clock {
         const END: u16 = 0;
         const TSRESOL: u16 = 9;
         const TSOFFSET: u16 = 14;
-        let mut clock = Self {
-            unit: Unit::Decimal(6),
-            offset: 0,
-        };
+        let mut clock = Self { unit: Unit::Decimal(6), offset: 0 };
         while let Some([header]) = endian.words(options) {
             let (code, len) = endian.halves(header);
             let value = options.get(4..4 + usize::from(len));
@@ -230,9 +194,7 @@ impl Clock {
                 (TSOFFSET, Some(value)) => clock.offset = value.try_into().map_or(clock.offset, |o| endian.i64(o)),
                 _ => {}
             }
-            options = options
-                .get(4 + usize::from(len).next_multiple_of(4)..)
-                .unwrap_or_default();
+            options = options.get(4 + usize::from(len).next_multiple_of(4)..).unwrap_or_default();
         }
         clock
     }
@@ -246,11 +208,7 @@ impl Clock {
 
 impl From<u8> for Unit {
     fn from(tsresol: u8) -> Self {
-        if tsresol & 0x80 == 0 {
-            Self::Decimal(tsresol)
-        } else {
-            Self::Binary(tsresol & 0x7f)
-        }
+        if tsresol & 0x80 == 0 { Self::Decimal(tsresol) } else { Self::Binary(tsresol & 0x7f) }
     }
 }
 

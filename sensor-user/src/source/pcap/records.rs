@@ -39,12 +39,7 @@ pub(super) struct Packet {
 
 impl Packet {
     pub(super) fn frame<'a>(&self, data: &'a [u8]) -> Frame<'a> {
-        Frame {
-            at: self.at,
-            link: LinkType::from(self.link),
-            data,
-            wire_len: self.wire_len,
-        }
+        Frame { at: self.at, link: LinkType::from(self.link), data, wire_len: self.wire_len }
     }
 }
 
@@ -77,10 +72,7 @@ impl Records {
     /// The captured octets of the packet that `next` returned last.
     pub(super) fn data(&self, packet: &Packet) -> &[u8] {
         let record = self.window.consumed();
-        record
-            .get(packet.start..)
-            .and_then(|data| data.get(..packet.len as usize))
-            .unwrap_or_default()
+        record.get(packet.start..).and_then(|data| data.get(..packet.len as usize)).unwrap_or_default()
     }
 
     /// Octets read so far.
@@ -93,11 +85,7 @@ impl Records {
 pub(super) fn need<'a>(window: &'a mut Window, wanted: usize, part: &'static str) -> Result<&'a [u8], Damage> {
     let offset = window.offset();
     let octets = window.fill(wanted).map_err(|error| unreadable(offset, &error))?;
-    if octets.len() < wanted {
-        Err(truncated(offset, part, wanted, octets.len()))
-    } else {
-        Ok(octets)
-    }
+    if octets.len() < wanted { Err(truncated(offset, part, wanted, octets.len())) } else { Ok(octets) }
 }
 
 /// The `N` words that `part` begins with, without consuming them.
@@ -108,9 +96,7 @@ pub(super) fn need_words<const N: usize>(
 ) -> Result<[u32; N], Damage> {
     let offset = window.offset();
     let octets = window.fill(4 * N).map_err(|error| unreadable(offset, &error))?;
-    endian
-        .words(octets)
-        .ok_or_else(|| truncated(offset, part, 4 * N, octets.len()))
+    endian.words(octets).ok_or_else(|| truncated(offset, part, 4 * N, octets.len()))
 }
 
 /// Whether the input has ended.
@@ -160,21 +146,11 @@ impl Endian {
 }
 
 fn truncated(offset: u64, part: &'static str, announced: usize, left: usize) -> Damage {
-    Damage {
-        offset,
-        fault: Fault::Truncated {
-            part,
-            announced: announced as u64,
-            left: left as u64,
-        },
-    }
+    Damage { offset, fault: Fault::Truncated { part, announced: announced as u64, left: left as u64 } }
 }
 
 fn unreadable(offset: u64, error: &io::Error) -> Damage {
-    Damage {
-        offset,
-        fault: Fault::Read(error.to_string()),
-    }
+    Damage { offset, fault: Fault::Read(error.to_string()) }
 }
 
 fn foreign(begin: &[u8]) -> CaptureError {
@@ -189,13 +165,8 @@ fn foreign(begin: &[u8]) -> CaptureError {
     if begin.is_empty() {
         return CaptureError::Empty;
     }
-    COMPRESSIONS
-        .iter()
-        .find(|(magic, ..)| begin.starts_with(magic))
-        .map_or_else(
-            || CaptureError::Foreign {
-                begin: begin.iter().copied().take(4).collect(),
-            },
-            |&(_, format, tool)| CaptureError::Compressed { format, tool },
-        )
+    COMPRESSIONS.iter().find(|(magic, ..)| begin.starts_with(magic)).map_or_else(
+        || CaptureError::Foreign { begin: begin.iter().copied().take(4).collect() },
+        |&(_, format, tool)| CaptureError::Compressed { format, tool },
+    )
 }

@@ -83,11 +83,7 @@ pub(super) struct Ng {
 
 impl Ng {
     pub(super) fn new(order: Order) -> Self {
-        Self {
-            order,
-            octets: Vec::new(),
-        }
-        .section(order)
+        Self { order, octets: Vec::new() }.section(order)
     }
 
     pub(super) fn section(mut self, order: Order) -> Self {
@@ -124,13 +120,7 @@ impl Ng {
     /// An obsolete packet block that tells of 7 drops.
     pub(super) fn obsolete(self, interface: u16, units: u64, data: &[u8]) -> Self {
         let words = self.stamped(units, data);
-        let body = [
-            &self.order.u16(interface)[..],
-            &self.order.u16(7),
-            &words,
-            &padded(data),
-        ]
-        .concat();
+        let body = [&self.order.u16(interface)[..], &self.order.u16(7), &words, &padded(data)].concat();
         self.block(2, &body)
     }
 
@@ -141,8 +131,7 @@ impl Ng {
 
     pub(super) fn block(mut self, kind: u32, body: &[u8]) -> Self {
         let length = self.order.u32((body.len() + 12).try_into().unwrap());
-        self.octets
-            .extend([&self.order.u32(kind)[..], &length, body, &length].concat());
+        self.octets.extend([&self.order.u32(kind)[..], &length, body, &length].concat());
         self
     }
 
@@ -199,8 +188,6 @@ pub(super) fn filed(octets: &[u8]) -> (Vec<Owned>, Option<Damage>) {
 pub(super) fn disordered() -> Vec<u8> {
     [(5, "a"), (3, "b"), (5, "c"), (4, "d"), (3, "e"), (6, "f")]
         .iter()
-        .fold(Classic::plain(), |capture, (secs, data)| {
-            capture.packet(*secs, 0, data.as_bytes())
-        })
+        .fold(Classic::plain(), |capture, (secs, data)| capture.packet(*secs, 0, data.as_bytes()))
         .octets
 }

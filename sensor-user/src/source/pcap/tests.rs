@@ -9,10 +9,8 @@ const SEC: u64 = 1_000_000_000;
 fn pcap_is_read_in_both_byte_orders_and_resolutions() {
     for order in [Order::Little, Order::Big] {
         for (magic, nanos) in [(MICROS, 5000), (NANOS, 5)] {
-            let octets = Classic::new(order, magic, (2, 4), 113)
-                .packet(1, 5, b"one")
-                .record([2, 0, 3, 1500], b"two")
-                .octets;
+            let octets =
+                Classic::new(order, magic, (2, 4), 113).packet(1, 5, b"one").record([2, 0, 3, 1500], b"two").octets;
             let frames = vec![
                 (SEC + nanos, LinkType::LinuxSll, b"one".to_vec(), 3),
                 (2 * SEC, LinkType::LinuxSll, b"two".to_vec(), 1500),
@@ -25,21 +23,12 @@ fn pcap_is_read_in_both_byte_orders_and_resolutions() {
 
 #[test]
 fn lengths_are_swapped_in_old_versions() {
-    for (version, header, captured) in [
-        ((2, 1), [0, 0, 60, 3], 3),
-        ((2, 3), [0, 0, 60, 3], 3),
-        ((2, 3), [0, 0, 3, 60], 3),
-        ((2, 4), [0, 0, 3, 60], 3),
-    ] {
-        let octets = Classic::new(Order::Big, MICROS, version, 1)
-            .record(header, b"abc")
-            .octets;
+    for (version, header, captured) in
+        [((2, 1), [0, 0, 60, 3], 3), ((2, 3), [0, 0, 60, 3], 3), ((2, 3), [0, 0, 3, 60], 3), ((2, 4), [0, 0, 3, 60], 3)]
+    {
+        let octets = Classic::new(Order::Big, MICROS, version, 1).record(header, b"abc").octets;
         let (frames, damage) = streamed(&octets);
-        assert_eq!(
-            (frames[0].2.len(), frames[0].3, damage),
-            (captured, 60, None),
-            "{version:?} {header:?}"
-        );
+        assert_eq!((frames[0].2.len(), frames[0].3, damage), (captured, 60, None), "{version:?} {header:?}");
     }
 }
 
@@ -47,22 +36,14 @@ fn lengths_are_swapped_in_old_versions() {
 fn quirks_of_writers_are_tolerated() {
     // More than the announced snapshot length of 64, and more than there was on the wire.
     let octets = Classic::plain().record([0, 0, 200, 100], &[9; 200]).octets;
-    assert_eq!(
-        streamed(&octets),
-        (vec![(0, LinkType::Ethernet, vec![9; 200], 200)], None)
-    );
+    assert_eq!(streamed(&octets), (vec![(0, LinkType::Ethernet, vec![9; 200], 200)], None));
     // A frame check sequence of 4 octets, announced above the link type.
-    let octets = Classic::new(Order::Little, MICROS, (2, 4), 0x4400_0001)
-        .packet(0, 0, b"x")
-        .octets;
+    let octets = Classic::new(Order::Little, MICROS, (2, 4), 0x4400_0001).packet(0, 0, b"x").octets;
     assert_eq!(streamed(&octets).0[0].1, LinkType::Ethernet);
     // A block whose length does not count its padding.
     let mut octets = Ng::new(Order::Little).interface(1, 0, &[]).octets;
     octets.extend([3, 0, 0, 0, 17, 0, 0, 0, 1, 0, 0, 0, b'x', 0, 0, 0, 17, 0, 0, 0]);
-    assert_eq!(
-        streamed(&octets),
-        (vec![(0, LinkType::Ethernet, b"x".to_vec(), 1)], None)
-    );
+    assert_eq!(streamed(&octets), (vec![(0, LinkType::Ethernet, b"x".to_vec(), 1)], None));
 }
 
 #[test]
@@ -79,12 +60,7 @@ fn each_pcapng_interface_has_its_link_type_and_clock() {
             .octets;
         let frames = vec![
             (SEC + 7, LinkType::Ethernet, b"nanoseconds".to_vec(), 21),
-            (
-                1000 * SEC + SEC / 2,
-                LinkType::RawIp,
-                b"1/1024 of a second".to_vec(),
-                28,
-            ),
+            (1000 * SEC + SEC / 2, LinkType::RawIp, b"1/1024 of a second".to_vec(), 28),
             (SEC + 1000, LinkType::LinuxSll2, b"microseconds".to_vec(), 22),
         ];
         assert_eq!(streamed(&octets), (frames, None), "{order:?}");
@@ -113,28 +89,14 @@ fn pcapng_clocks_saturate() {
             .interface(1, 0, &[(9, &[tsresol]), (14, &tsoffset.to_be_bytes())])
             .enhanced(0, units, b"x")
             .octets;
-        assert_eq!(
-            i128::from(streamed(&octets).0[0].0),
-            nanos,
-            "{tsresol} {tsoffset} {units}"
-        );
+        assert_eq!(i128::from(streamed(&octets).0[0].0), nanos, "{tsresol} {tsoffset} {units}");
     }
 }
 
 #[test]
 fn malformed_interface_options_leave_the_default_clock() {
-    for options in [
-        &[9, 0, 0, 99][..],
-        &[9, 0, 2, 0, 3, 3, 0, 0],
-        &[14, 0, 1, 0, 3, 0, 0, 0],
-        &[9],
-    ] {
-        let body = [
-            &[1, 0, 0, 0, 0, 0, 0, 0],
-            options,
-            &[0; 4][..(4 - options.len() % 4) % 4],
-        ]
-        .concat();
+    for options in [&[9, 0, 0, 99][..], &[9, 0, 2, 0, 3, 3, 0, 0], &[14, 0, 1, 0, 3, 0, 0, 0], &[9]] {
+        let body = [&[1, 0, 0, 0, 0, 0, 0, 0], options, &[0; 4][..(4 - options.len() % 4) % 4]].concat();
         let octets = Ng::new(Order::Little).block(1, &body).enhanced(0, 1, b"x").octets;
         assert_eq!(streamed(&octets).0[0].0, 1000, "{options:?}");
     }
@@ -167,14 +129,8 @@ fn every_packet_block_of_pcapng_is_read_and_others_are_skipped() {
 fn a_file_is_sorted_and_ties_keep_their_order() {
     let file = file(&disordered());
     let mut capture = Capture::open(file.path()).unwrap();
-    let order: Vec<_> = drain(&mut capture)
-        .into_iter()
-        .map(|(at, _, data, _)| (at / SEC, data[0]))
-        .collect();
-    assert_eq!(
-        order,
-        [(3, b'b'), (3, b'e'), (4, b'd'), (5, b'a'), (5, b'c'), (6, b'f')]
-    );
+    let order: Vec<_> = drain(&mut capture).into_iter().map(|(at, _, data, _)| (at / SEC, data[0])).collect();
+    assert_eq!(order, [(3, b'b'), (3, b'e'), (4, b'd'), (5, b'a'), (5, b'c'), (6, b'f')]);
     assert_eq!(capture.late(), 0);
 }
 
@@ -198,14 +154,7 @@ fn a_sorted_file_keeps_its_link_types_and_large_frames() {
     for (position, (at, link, data, wire_len)) in frames.into_iter().enumerate() {
         let number = u16::try_from(1999 - position).unwrap();
         assert_eq!((at, wire_len), (1000 * (position as u64 + 1), 5012));
-        assert_eq!(
-            link,
-            if number % 2 == 0 {
-                LinkType::Ethernet
-            } else {
-                LinkType::Other(65535)
-            }
-        );
+        assert_eq!(link, if number % 2 == 0 { LinkType::Ethernet } else { LinkType::Other(65535) });
         assert!(data.starts_with(&number.to_le_bytes()) && data.len() == 5002);
     }
 }
@@ -216,25 +165,14 @@ fn public_captures_have_the_packets_their_labels_count() {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
     let data = PathBuf::from(std::env::var_os("LEUKO_DATA").unwrap_or_else(|| default.into()));
     let Ok(mut labels) = csv::Reader::from_path(data.join("labels/pcap_labels.csv")) else {
-        assert_ne!(
-            std::env::var("CI").as_deref(),
-            Ok("true"),
-            "no captures in {}",
-            data.display()
-        );
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no captures in {}", data.display());
         println!("skipped: no captures in {}; set LEUKO_DATA", data.display());
         return;
     };
     let columns = labels.headers().unwrap().clone();
     for row in labels.records() {
         let row = row.unwrap();
-        let column = |name| {
-            columns
-                .iter()
-                .position(|column| column == name)
-                .map(|number| &row[number])
-                .unwrap()
-        };
+        let column = |name| columns.iter().position(|column| column == name).map(|number| &row[number]).unwrap();
         let mut capture = Capture::open(&data.join(column("file"))).unwrap();
         let (mut octets, mut latest) = (0, Timestamp::EPOCH);
         while let Some(frame) = capture.next_frame() {

@@ -18,13 +18,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
-        Self {
-            reader,
-            buffer: vec![0; INITIAL],
-            ahead: 0..0,
-            consumed: 0,
-            offset: 0,
-        }
+        Self { reader, buffer: vec![0; INITIAL], ahead: 0..0, consumed: 0, offset: 0 }
     }
 
     /// Offset of the current position in the input.
