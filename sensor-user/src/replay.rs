@@ -139,7 +139,7 @@ impl Run {
             flows: self.flows,
             incidents: self.engine.opened_incidents(),
             lost,
-            duration_s: Timestamp::from_nanos(latest.since(first).as_nanos() as u64).epoch_seconds(),
+            duration_s: (Timestamp::EPOCH + latest.since(first)).epoch_seconds(),
         }))
     }
 

@@ -1,4 +1,8 @@
 //! Captures with labels, through the pipeline: flows as an independent tool counted them, incidents as they happened.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
+
+#[path = "support/data.rs"]
+mod data;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -6,23 +10,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data::data;
 use leuko::replay::{Output, replay};
 use leuko::source::pcap::Capture;
 use sensor_core::contract::{FlowLine, IncidentLine, Line, State};
 use sensor_core::engine::EngineConfig;
 use sensor_ebpf::packet::{SliceReader, parse_ethernet};
-
-/// The folder of labelled data, or nothing (with the reason printed) where it is not at hand.
-fn data() -> Option<PathBuf> {
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
-    let data = std::env::var_os("LEUKO_DATA").map_or_else(default, PathBuf::from);
-    if data.join("labels/flow_labels.csv.gz").is_file() {
-        return Some(data);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no labelled data in {}; set LEUKO_DATA", data.display());
-    eprintln!("skipped: no labelled data in {}; set LEUKO_DATA", data.display());
-    None
-}
 
 fn outputs(path: &Path, config: EngineConfig) -> Vec<Output> {
     let mut capture = Capture::open(path).unwrap();

@@ -1,4 +1,8 @@
 //! Thousands of odd, damaged and hostile captures: read without a panic, and decoded as an independent tool decodes them.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
+
+#[path = "support/data.rs"]
+mod data;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,23 +10,12 @@ use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data::data;
 use leuko::replay::{Output, replay};
 use leuko::source::pcap::{Capture, NetworkLayer};
 use sensor_core::engine::EngineConfig;
 use sensor_ebpf::abi::Reason;
 use sensor_ebpf::packet::{Packet, SliceReader, parse_ethernet, parse_network, proto};
-
-/// The folder of labelled data, or nothing (with the reason printed) where it is not at hand.
-fn data() -> Option<PathBuf> {
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
-    let data = std::env::var_os("LEUKO_DATA").map_or_else(default, PathBuf::from);
-    if data.join("robustness/tcpdump_tests.tar.zst").is_file() {
-        return Some(data);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no robustness data in {}; set LEUKO_DATA", data.display());
-    eprintln!("skipped: no robustness data in {}; set LEUKO_DATA", data.display());
-    None
-}
 
 fn members(archive: &Path) -> BTreeMap<String, Vec<u8>> {
     let decoder = zstd::Decoder::new(fs::File::open(archive).unwrap()).unwrap();

@@ -1,4 +1,5 @@
 //! The engine on made-up traffic: what it reports, and what it leaves alone.
+#![expect(clippy::cast_possible_truncation, reason = "numbers of made-up hosts and ports")]
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

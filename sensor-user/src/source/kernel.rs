@@ -93,10 +93,12 @@ impl KernelSource {
     /// Detaches every program. The tables stay, and nothing writes them once a grace period has passed.
     pub fn detach(&mut self) {
         for (name, program) in self.ebpf.programs_mut() {
-            let result = match program {
-                Program::Xdp(xdp) => xdp.unload(),
-                Program::SchedClassifier(classifier) => classifier.unload(),
-                _ => Ok(()),
+            let result = if let Program::Xdp(xdp) = program {
+                xdp.unload()
+            } else if let Program::SchedClassifier(classifier) = program {
+                classifier.unload()
+            } else {
+                Ok(())
             };
             match result {
                 Ok(()) | Err(ProgramError::NotLoaded) => {}
@@ -176,10 +178,13 @@ impl KernelSource {
         PROGRAMS
             .into_iter()
             .filter_map(|name| {
-                let info = match self.ebpf.program(name)? {
-                    Program::Xdp(xdp) => xdp.info(),
-                    Program::SchedClassifier(classifier) => classifier.info(),
-                    _ => return None,
+                let program = self.ebpf.program(name)?;
+                let info = if let Program::Xdp(xdp) = program {
+                    xdp.info()
+                } else if let Program::SchedClassifier(classifier) = program {
+                    classifier.info()
+                } else {
+                    return None;
                 };
                 let info = info.ok()?;
                 Some((name, info.run_count(), info.run_time()))

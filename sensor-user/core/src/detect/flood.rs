@@ -224,7 +224,14 @@ impl Flood {
             attackers: if spoofed { BTreeSet::new() } else { sources.collect() },
             victims: BTreeSet::from([addr]),
             ports: victim.busiest_ports(),
-            first_seen: victim.seconds.values().filter_map(|second| second.first_seen).min().unwrap_or_default(),
+            // Seconds with few arrivals are ordinary traffic before the flood.
+            first_seen: victim
+                .seconds
+                .values()
+                .filter(|second| second.arrivals * 10 >= peak)
+                .filter_map(|second| second.first_seen)
+                .min()
+                .unwrap_or_default(),
             last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
             score: saturating_score(useless as f64, self.params.arrivals as f64),
             evidence: BTreeMap::from([
@@ -276,8 +283,9 @@ impl Second {
         if self.sources.len() < SOURCES {
             self.sources.insert(arrival.source);
         }
-        let first = self.first_seen.unwrap_or(event.first_seen);
-        self.first_seen = Some(first.min(event.first_seen));
+        // A flow may be older than this second of it.
+        let begun = event.first_seen.max(Timestamp::from_secs(event.last_seen.secs()));
+        self.first_seen = Some(self.first_seen.map_or(begun, |first| first.min(begun)));
         self.last_seen = self.last_seen.max(event.last_seen);
     }
 }
