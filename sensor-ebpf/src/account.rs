@@ -23,12 +23,7 @@ impl Wire {
     #[inline(always)]
     #[must_use]
     pub const fn single(packet: &Packet) -> Self {
-        Self {
-            packets: 1,
-            octets: packet.ip_octets as u64,
-            full_len: packet.ip_octets,
-            last_len: packet.ip_octets,
-        }
+        Self { packets: 1, octets: packet.ip_octets as u64, full_len: packet.ip_octets, last_len: packet.ip_octets }
     }
 
     /// A super-packet that the network card or the stack cuts into payloads of `gso_size` octets (GSO), or that it has
@@ -106,13 +101,7 @@ impl FlowSlot {
 /// # Safety
 /// `slot` is valid and aligned, its key is the packet's, and it is written by nothing but this function.
 #[inline(always)]
-pub unsafe fn observe<A: Adder>(
-    slot: *mut FlowSlot,
-    packet: &Packet,
-    wire: &Wire,
-    direction: Direction,
-    now_ns: u64,
-) {
+pub unsafe fn observe<A: Adder>(slot: *mut FlowSlot, packet: &Packet, wire: &Wire, direction: Direction, now_ns: u64) {
     // SAFETY: the slot is valid, so its fields are; an array of two is indexed by a direction, 0 or 1.
     unsafe {
         let way = direction.index();
@@ -253,3 +242,6 @@ unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,7 @@ fn beyond_linear<const N: usize>(ctx: &TcContext, offset: usize) -> Option<[u8; 
     }
     let mut octets = [0u8; N];
     // SAFETY: the helper writes exactly `N` octets into the array or fails.
-    let result = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast_const(), offset as u32, octets.as_mut_ptr().cast(), N as u32) };
+    let result =
+        unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast_const(), offset as u32, octets.as_mut_ptr().cast(), N as u32) };
     (result == 0).then_some(octets)
 }

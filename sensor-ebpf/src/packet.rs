@@ -183,11 +183,8 @@ fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
     }
     let payload = u32::from(u16::from_be_bytes([length_1, length_0]));
     // A payload length of zero is a jumbogram (RFC 2675) or a super-packet above 64 KiB, unless nothing follows.
-    let ip_octets = if payload == 0 && next != NO_NEXT_HEADER {
-        announced_or_left(frame, 0, offset)
-    } else {
-        payload + 40
-    };
+    let ip_octets =
+        if payload == 0 && next != NO_NEXT_HEADER { announced_or_left(frame, 0, offset) } else { payload + 40 };
     let src = Addr { high: u64_at(frame, offset + 8)?, low: u64_at(frame, offset + 16)? };
     let dst = Addr { high: u64_at(frame, offset + 24)?, low: u64_at(frame, offset + 32)? };
     let mut at = offset + 40;
@@ -337,3 +334,6 @@ impl Reader for SliceReader<'_> {
         self.wire_len
     }
 }
+
+#[cfg(test)]
+mod tests;
