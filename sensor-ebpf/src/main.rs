@@ -124,6 +124,7 @@ mod programs {
     }
 
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the field has 32 bits")]
     fn ifindex_of(ctx: &XdpContext) -> u32 {
         ctx.ingress_ifindex() as u32
     }

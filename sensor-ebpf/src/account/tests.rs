@@ -10,6 +10,9 @@ const RST: u8 = tcp_flags::RST;
 const PSH: u8 = tcp_flags::PSH;
 use Direction::{HiToLo, LoToHi};
 
+/// A packet seen: which way, what, when.
+type Seen = (Direction, Packet, u64);
+
 fn tcp(flags: u8, seq: u32, payload: u32) -> Packet {
     Packet {
         src: Addr::from_v4(1),
@@ -32,7 +35,7 @@ fn udp(payload: u32) -> Packet {
 }
 
 #[track_caller]
-fn flow(packets: &[(Direction, Packet, u64)]) -> FlowSlot {
+fn flow(packets: &[Seen]) -> FlowSlot {
     let mut slot = FlowSlot::default();
     for (direction, packet, now_ns) in packets {
         slot.observe(packet, &Wire::single(packet), *direction, *now_ns);
@@ -137,7 +140,7 @@ fn handshake_delays_are_measured_from_the_syn() {
     let syn = (LoToHi, tcp(SYN, 100, 0), 10 * MS);
     let syn_ack = (HiToLo, tcp(SYN | ACK, 900, 0), 30 * MS);
     let ack = (LoToHi, tcp(ACK, 101, 0), 35 * MS);
-    let table: [(&str, &[(Direction, Packet, u64)], (u64, u32, u32)); 9] = [
+    let table: [(&str, &[Seen], _); 9] = [
         ("whole", &[syn, syn_ack, ack], (10 * MS, units(20), units(25))),
         (
             "later packets change nothing",
@@ -173,7 +176,7 @@ fn handshake_delays_are_measured_from_the_syn() {
 #[test]
 fn retransmissions_are_segments_that_bring_nothing_new() {
     let segment = |seq, payload| (LoToHi, tcp(ACK, seq, payload), 1);
-    let table: [(&str, &[(Direction, Packet, u64)], u32); 8] = [
+    let table: [(&str, &[Seen], _); 8] = [
         ("in order", &[segment(100, 50), segment(150, 50), segment(200, 50)], 0),
         ("the same again", &[segment(100, 50), segment(100, 50)], 1),
         ("an older one again", &[segment(100, 50), segment(150, 50), segment(100, 50)], 1),
@@ -191,7 +194,7 @@ fn retransmissions_are_segments_that_bring_nothing_new() {
 #[test]
 fn the_first_payload_tells_who_speaks_first() {
     let icmp = Packet { proto: proto::ICMP, header_octets: 20, ..udp(50) };
-    let table: [(&str, &[(Direction, Packet, u64)], u8); 5] = [
+    let table: [(&str, &[Seen], _); 5] = [
         ("the client", &[(LoToHi, tcp(SYN, 1, 0), 1), (LoToHi, tcp(ACK, 2, 5), 2), (HiToLo, tcp(ACK, 2, 5), 3)], 1),
         ("the server", &[(LoToHi, tcp(SYN, 1, 0), 1), (HiToLo, tcp(ACK, 2, 5), 3), (LoToHi, tcp(ACK, 2, 5), 4)], 2),
         ("nobody", &[(LoToHi, tcp(SYN, 1, 0), 1), (LoToHi, udp(0), 1)], 0),
