@@ -57,6 +57,17 @@ pub enum At {
 impl At {
     pub const ALL: [Self; 3] = [Self::Xdp, Self::Ingress, Self::Egress];
 
+    /// Whether a test run takes the frame. With a socket buffer it wants a whole IP header behind an IP EtherType.
+    pub fn takes(self, frame: &[u8]) -> bool {
+        let shortest = match (self, frame.get(12..14)) {
+            (Self::Xdp, _) => 14,
+            (_, Some([0x08, 0x00])) => 14 + 20,
+            (_, Some([0x86, 0xdd])) => 14 + 40,
+            _ => 15,
+        };
+        frame.len() >= shortest
+    }
+
     pub const fn hook(self) -> Hook {
         match self {
             Self::Xdp | Self::Ingress => Hook::Ingress,
