@@ -4,7 +4,8 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use sensor_ebpf::packet::{MAX_OFFSET, Reader};
+use sensor_ebpf::abi::Reason;
+use sensor_ebpf::packet::{MAX_OFFSET, Reader, ethertype, skip_ethernet};
 
 /// A frame at the XDP hook. Drivers keep the headers in the linear part of a multi-buffer frame.
 pub struct XdpFrame<'a> {
@@ -51,6 +52,21 @@ impl<'a> TcFrame<'a> {
     pub fn gso_size(&self) -> u32 {
         // SAFETY: the context is valid while the program runs; the field exists since Linux 5.7.
         unsafe { (*self.ctx.skb.skb).gso_size }
+    }
+
+    /// The EtherType of the network layer and where it begins, for a frame that arrives.
+    ///
+    /// That is at once where generic XDP had to copy the frame: the copy has the link layer in front of its data, but
+    /// not its length, by which TC would step back (`skb_pp_cow_data`, Linux 6.9 to at least 6.18).
+    #[inline(always)]
+    pub fn skip_link_layer(&self) -> Result<(u16, usize), Reason> {
+        // SAFETY: the context is valid while the program runs.
+        let kind = u16::from_be(unsafe { (*self.ctx.skb.skb).protocol } as u16);
+        let is_ip = matches!(kind, ethertype::IPV4 | ethertype::IPV6);
+        if is_ip && self.bytes(12).map(u16::from_be_bytes) != Some(kind) {
+            return Ok((kind, 0));
+        }
+        skip_ethernet(self)
     }
 
     #[inline(always)]

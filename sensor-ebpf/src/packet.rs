@@ -120,6 +120,16 @@ impl Packet {
 /// The reason why the packet belongs to no flow.
 #[inline(always)]
 pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
+    let (kind, offset) = skip_ethernet(frame)?;
+    parse_network(frame, kind, offset)
+}
+
+/// The EtherType of the network layer of an Ethernet frame, and where it begins.
+///
+/// # Errors
+/// The frame is too short, or has too many VLAN tags.
+#[inline(always)]
+pub fn skip_ethernet<R: Reader>(frame: &R) -> Result<(u16, usize), Reason> {
     let mut offset = 14;
     let mut kind = u16_at(frame, 12)?;
     for _ in 0..VLAN_DEPTH {
@@ -129,10 +139,7 @@ pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
         kind = u16_at(frame, offset + 2)?;
         offset += 4;
     }
-    if is_vlan(kind) {
-        return Err(Reason::VlanDepth);
-    }
-    parse_network(frame, kind, offset)
+    if is_vlan(kind) { Err(Reason::VlanDepth) } else { Ok((kind, offset)) }
 }
 
 /// Parses what follows the link layer.
