@@ -27,8 +27,8 @@ fn a_million_packets_are_counted_one_by_one() -> Result<()> {
     const SENDERS: u16 = 2;
     const FLOWS_EACH: u16 = 4;
     /// Fewer than the ring of a veth has slots: the wire itself drops nothing.
-    const BATCH: u64 = 100;
-    const ROUNDS: u64 = PACKETS / (SENDERS as u64 * BATCH);
+    const BATCH: u32 = 100;
+    const ROUNDS: u64 = PACKETS / (SENDERS as u64 * BATCH as u64);
     if !require(&[Need::Root, Need::Tool("ip")]) {
         return Ok(());
     }
@@ -52,9 +52,10 @@ fn a_million_packets_are_counted_one_by_one() -> Result<()> {
             scope.spawn(move || {
                 let payloads: Vec<Vec<u8>> = flows.iter().map(|flow| vec![0; flow.payload]).collect();
                 for _ in 0..ROUNDS {
-                    for packet in 0..BATCH as usize {
-                        let flow = packet % payloads.len();
-                        sockets[flow].send(&payloads[flow]).expect("a connected socket whose peer listens");
+                    for _ in 0..BATCH / u32::from(FLOWS_EACH) {
+                        for (socket, payload) in sockets.iter().zip(&payloads) {
+                            socket.send(payload).expect("a connected socket whose peer listens");
+                        }
                     }
                     turn.wait();
                     turn.wait();
@@ -67,7 +68,7 @@ fn a_million_packets_are_counted_one_by_one() -> Result<()> {
             turn.wait();
             // Senders go on in any case, so that the scope ends.
             if lost.is_none() {
-                let expected = before + round * BATCH * u64::from(SENDERS);
+                let expected = before + round * u64::from(BATCH) * u64::from(SENDERS);
                 lost = until("a batch", SOON, || (sensor.ingress().ok()?.packets >= expected).then_some(())).err();
             }
             turn.wait();
@@ -191,7 +192,7 @@ fn every_choice_attaches_and_leaves_nothing_behind() -> Result<()> {
         let error = Sensor::attach(&pair.server, xdp, egress).err().context("a second sensor attached")?;
         let error = format!("{error:#}");
         assert!(error.contains("eth0 already has another XDP program"), "{error}");
-        assert_eq!(xdp_mode(&pair.server)?.is_some(), true, "the first sensor is still there");
+        assert!(xdp_mode(&pair.server)?.is_some(), "the first sensor is still there");
         assert_eq!(tc_programs(&pair.server)?, names, "the first sensor's TC programs are still there");
 
         sensor.detach(&pair.server)?;
