@@ -1,3 +1,5 @@
+//! What packets leave in a slot.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

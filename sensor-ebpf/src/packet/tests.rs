@@ -1,3 +1,5 @@
+//! Headers of every shape, whole, cut and bent.
+
 use std::format;
 use std::vec::Vec;
 
