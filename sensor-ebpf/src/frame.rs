@@ -56,8 +56,8 @@ impl<'a> TcFrame<'a> {
 
     /// The EtherType of the network layer and where it begins, for a frame that arrives.
     ///
-    /// That is at once where generic XDP had to copy the frame: the copy has the link layer in front of its data, but
-    /// not its length, by which TC would step back (`skb_pp_cow_data`, Linux 6.9 to at least 6.18).
+    /// At once where generic XDP has copied the frame: TC then sees no link layer (Linux 6.18; the copy seems to lose
+    /// `mac_len`, by which TC steps back to it).
     #[inline(always)]
     pub fn skip_link_layer(&self) -> Result<(u16, usize), Reason> {
         // SAFETY: the context is valid while the program runs.
