@@ -1,4 +1,8 @@
 //! What one packet does to the counters of its flow.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "each is bounded in the same line, and a checked conversion costs instructions"
+)]
 
 use core::ptr::addr_of_mut;
 
@@ -242,3 +246,6 @@ unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ mod programs {
     use aya_log_ebpf::warn;
     use sensor_ebpf::abi::{FlowKey, Hook, Reason};
     use sensor_ebpf::account::{Wire, observe};
-    use sensor_ebpf::packet::{Packet, Reader, parse_ethernet};
+    use sensor_ebpf::packet::{Packet, parse_ethernet, parse_network, skip_ethernet};
 
     use crate::atomic::Shared;
     use crate::frame::{TcFrame, XdpFrame};
@@ -35,7 +35,10 @@ mod programs {
     /// Native XDP: the packet as it came from the wire.
     #[xdp(frags)]
     pub fn leuko_xdp(ctx: XdpContext) -> u32 {
-        if account(&XdpFrame::new(&ctx), Hook::Ingress, 0, ifindex_of(&ctx)).is_err() {
+        let frame = XdpFrame::new(&ctx);
+        if account(parse_ethernet(&frame), &Seen { hook: Hook::Ingress, gso_size: 0, ifindex: ifindex_of(&ctx) })
+            .is_err()
+        {
             warn!(&ctx, "flow table full, packet in no flow");
         }
         XDP_PASS
@@ -62,24 +65,38 @@ mod programs {
     #[inline(always)]
     fn account_skb(ctx: &TcContext, hook: Hook) -> i32 {
         let frame = TcFrame::new(ctx);
-        let gso_size = frame.gso_size();
-        if account(&frame, hook, gso_size, frame.ifindex()).is_err() {
+        let network_layer = match hook {
+            Hook::Ingress => frame.skip_link_layer(),
+            Hook::Egress => skip_ethernet(&frame),
+        };
+        let parsed = match network_layer {
+            Ok((kind, offset)) => parse_network(&frame, kind, offset),
+            Err(reason) => Err(reason),
+        };
+        if account(parsed, &Seen { hook, gso_size: frame.gso_size(), ifindex: frame.ifindex() }).is_err() {
             warn!(ctx, "flow table full, packet in no flow");
         }
         TC_NEXT
+    }
+
+    /// Where a packet was seen.
+    struct Seen {
+        hook: Hook,
+        gso_size: u32,
+        ifindex: u32,
     }
 
     /// The table was full, for the first, second, fourth, eighth, ... time on this CPU.
     struct RareEvent;
 
     #[inline(always)]
-    fn account<R: Reader>(frame: &R, hook: Hook, gso_size: u32, ifindex: u32) -> Result<(), RareEvent> {
-        let Some(counters) = maps::counters(hook) else {
+    fn account(parsed: Result<Packet, Reason>, seen: &Seen) -> Result<(), RareEvent> {
+        let Some(counters) = maps::counters(seen.hook) else {
             return Ok(());
         };
         // SAFETY: the pointer is this CPU's own element, and nothing preempts the program on this CPU.
         let counters = unsafe { &mut *counters };
-        let packet = match parse_ethernet(frame) {
+        let packet = match parsed {
             Ok(packet) => packet,
             Err(reason) => {
                 counters.packets += 1;
@@ -87,13 +104,13 @@ mod programs {
                 return Ok(());
             }
         };
-        let wire = Wire::segmented(&packet, gso_size);
+        let wire = Wire::segmented(&packet, seen.gso_size);
         let packets = u64::from(wire.packets);
         counters.packets += packets;
         if packet.later_fragment {
             counters.fragments += packets;
         }
-        if account_flow(&packet, &wire, ifindex) {
+        if account_flow(&packet, &wire, seen.ifindex) {
             counters.octets += wire.octets;
             return Ok(());
         }
@@ -125,6 +142,7 @@ mod programs {
     }
 
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the field has 32 bits")]
     fn ifindex_of(ctx: &XdpContext) -> u32 {
         ctx.ingress_ifindex() as u32
     }

@@ -1,4 +1,8 @@
 //! From headers to [`Packet`]: Ethernet, VLAN, IPv4, IPv6 and its extension headers, TCP, UDP, SCTP, others by protocol.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "offsets stay far below 2^32, and a checked conversion costs instructions"
+)]
 
 use crate::abi::{Addr, Reason};
 
@@ -116,6 +120,16 @@ impl Packet {
 /// The reason why the packet belongs to no flow.
 #[inline(always)]
 pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
+    let (kind, offset) = skip_ethernet(frame)?;
+    parse_network(frame, kind, offset)
+}
+
+/// The EtherType of the network layer of an Ethernet frame, and where it begins.
+///
+/// # Errors
+/// The frame is too short, or has too many VLAN tags.
+#[inline(always)]
+pub fn skip_ethernet<R: Reader>(frame: &R) -> Result<(u16, usize), Reason> {
     let mut offset = 14;
     let mut kind = u16_at(frame, 12)?;
     for _ in 0..VLAN_DEPTH {
@@ -125,10 +139,7 @@ pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
         kind = u16_at(frame, offset + 2)?;
         offset += 4;
     }
-    if is_vlan(kind) {
-        return Err(Reason::VlanDepth);
-    }
-    parse_network(frame, kind, offset)
+    if is_vlan(kind) { Err(Reason::VlanDepth) } else { Ok((kind, offset)) }
 }
 
 /// Parses what follows the link layer.
@@ -190,22 +201,20 @@ fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
     let mut at = offset + 40;
     let mut later_fragment = false;
     let mut depth = 0;
-    while is_extension(next) {
+    loop {
+        let extension = EXTENSIONS[next as usize];
+        if !extension.is_followed() {
+            break;
+        }
         if depth == EXTENSION_DEPTH {
             return Err(Reason::ExtensionDepth);
         }
         depth += 1;
         let [following, length, fragment_1, fragment_0] = bytes_at::<R, 4>(frame, at)?;
-        let octets = match next {
-            FRAGMENT => {
-                later_fragment = u16::from_be_bytes([fragment_1, fragment_0]) & 0xfff8 != 0;
-                8
-            }
-            // RFC 4302: in 4-octet units, minus 2.
-            AUTHENTICATION => (usize::from(length) + 2) * 4,
-            // RFC 8200: in 8-octet units, not counting the first.
-            _ => (usize::from(length) + 1) * 8,
-        };
+        if next == FRAGMENT {
+            later_fragment = u16::from_be_bytes([fragment_1, fragment_0]) & 0xfff8 != 0;
+        }
+        let octets = extension.octets(length);
         next = following;
         at += octets;
         if later_fragment {
@@ -229,10 +238,49 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT_HEADER: u8 = 59;
 
-/// Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6.
-const fn is_extension(next: u8) -> bool {
-    matches!(next, 0 | 43 | FRAGMENT | AUTHENTICATION | 60 | 135 | 139 | 140)
+/// How long an IPv6 extension header is: `(length field & mask) + plus`, in units of `1 << shift` octets.
+#[derive(Clone, Copy)]
+struct Extension {
+    mask: u8,
+    plus: u8,
+    shift: u8,
 }
+
+impl Extension {
+    /// What ends the chain.
+    const NONE: Self = Self { mask: 0, plus: 0, shift: 0 };
+    /// RFC 8200: in 8-octet units, not counting the first.
+    const OPTIONS: Self = Self { mask: 0xff, plus: 1, shift: 3 };
+    /// RFC 8200: eight octets, the length field is reserved.
+    const FRAGMENT: Self = Self { mask: 0, plus: 1, shift: 3 };
+    /// RFC 4302: in 4-octet units, minus 2.
+    const AUTHENTICATION: Self = Self { mask: 0xff, plus: 2, shift: 2 };
+
+    #[inline(always)]
+    const fn is_followed(self) -> bool {
+        self.plus != 0
+    }
+
+    #[inline(always)]
+    const fn octets(self, length: u8) -> usize {
+        ((length & self.mask) as usize + self.plus as usize) << (self.shift & 3)
+    }
+}
+
+/// By header number. A table, because the arms of a `match` would be that many paths a header for the verifier.
+static EXTENSIONS: [Extension; 256] = {
+    let mut table = [Extension::NONE; 256];
+    // Hop-by-hop, routing, destination options, mobility, HIP, shim6.
+    let options = [0, 43, 60, 135, 139, 140];
+    let mut index = 0;
+    while index < options.len() {
+        table[options[index]] = Extension::OPTIONS;
+        index += 1;
+    }
+    table[FRAGMENT as usize] = Extension::FRAGMENT;
+    table[AUTHENTICATION as usize] = Extension::AUTHENTICATION;
+    table
+};
 
 #[inline(always)]
 fn parse_transport<R: Reader>(frame: &R, offset: usize, mut packet: Packet) -> Result<Packet, Reason> {
@@ -334,3 +382,6 @@ impl Reader for SliceReader<'_> {
         self.wire_len
     }
 }
+
+#[cfg(test)]
+mod tests;

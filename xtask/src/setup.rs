@@ -88,7 +88,7 @@ impl Tool {
     }
 }
 
-const TOOLS: [Tool; 15] = [
+const TOOLS: [Tool; 16] = [
     Tool { programs: &["ip"], package: "iproute2" },
     Tool { programs: &["ethtool"], package: "ethtool" },
     Tool { programs: &["bpftool"], package: "bpftool" },
@@ -100,6 +100,7 @@ const TOOLS: [Tool; 15] = [
     Tool { programs: &["sshpass"], package: "sshpass" },
     Tool { programs: &["nginx"], package: "nginx-light" },
     Tool { programs: &["iperf3"], package: "iperf3" },
+    Tool { programs: &["tcpreplay"], package: "tcpreplay" },
     Tool { programs: &["curl"], package: "curl" },
     Tool { programs: &["prometheus"], package: "prometheus" },
     Tool { programs: &["prometheus-alertmanager", "alertmanager"], package: "prometheus-alertmanager" },

@@ -14,6 +14,10 @@ pub const BPF_LINKER_VERSION: &str = "0.13.0";
 /// The target of the kernel program.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
 
+/// Header fields are read in one load instead of one per octet (a sixth of the time of a packet). Needs LLVM 22, older
+/// ones ignore it, and a kernel that allows unaligned loads: x86-64 and arm64 do.
+const WIDE_LOADS: &str = "link-arg=--cpu-features=+allows-misaligned-mem-access";
+
 /// A compiler and a linker that together build the kernel program.
 #[derive(Debug)]
 pub struct BpfToolchain {
@@ -114,7 +118,8 @@ impl BpfToolchain {
         };
         let mut linker = OsString::from("linker=");
         linker.push(&self.linker);
-        let flags = ["-C", &linker.to_string_lossy(), "-C", "link-arg=--btf", "-C", "debuginfo=2", "-D", "warnings"];
+        let linker = linker.to_string_lossy();
+        let flags = ["-C", &linker, "-C", "link-arg=--btf", "-C", WIDE_LOADS, "-C", "debuginfo=2", "-D", "warnings"];
         command
             .args(["--release", "--locked", "--target", BPF_TARGET, "--bin", "leuko-bpf", "--target-dir"])
             .arg(target_dir)

@@ -109,6 +109,9 @@ const VACANT: Entry = Entry {
 };
 
 impl FlowTable {
+    /// Octets of memory for a slot of the source.
+    pub const SLOT_OCTETS: usize = size_of::<Entry>();
+
     /// An empty table; without `timeouts` flows end only when the input does.
     #[must_use]
     pub const fn new(timeouts: Option<Timeouts>) -> Self {

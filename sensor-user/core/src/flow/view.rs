@@ -157,7 +157,7 @@ impl<'a> FlowView<'a> {
         }
     }
 
-    /// What became of the request. `waited` says whether [`ANSWER_TIMEOUT`] has passed since the first packet.
+    /// What became of the request. `waited` says whether a second has passed since the first packet.
     #[must_use]
     pub fn outcome(&self, waited: bool) -> Outcome {
         let decided = match self.proto() {

@@ -124,6 +124,7 @@ impl KernelSource {
         }
         match tc::qdisc_add_clsact(interface) {
             Ok(()) | Err(TcError::AlreadyAttached) => {}
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(error).with_context(|| format!("add a clsact qdisc to {interface}")),
         }
         // A clsact filter outlives a killed process, unlike the links of XDP and TCX.

@@ -1,0 +1,309 @@
+//! The kernel program packet by packet (`BPF_PROG_TEST_RUN`): verdicts, flows and counters, without a network.
+#![expect(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::File;
+use std::io::{Cursor, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use leuko::source::pcap::{Capture, NetworkLayer};
+use proptest::collection::vec;
+use proptest::test_runner::{Config, TestRunner};
+use sensor_core::flow::SlotId;
+use sensor_ebpf::abi::{FlowSlot, Reason};
+
+use frames::{any_frame, tcp, udp};
+use sides::{At, Host, Kernel, test_run};
+
+#[path = "kernel_program/frames.rs"]
+mod frames;
+#[path = "kernel_program/sides.rs"]
+mod sides;
+
+const ACK: u8 = 0x10;
+const PSH: u8 = 0x08;
+const FIN: u8 = 0x01;
+
+#[test]
+fn kernel_and_host_count_the_same() {
+    if !root() {
+        return;
+    }
+    for at in At::ALL {
+        let kernel = RefCell::new(Kernel::load(4096));
+        let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
+        let sequences = vec(any_frame(), 1..60);
+        let outcome = TestRunner::new(config).run(&sequences, |sequence| {
+            let mut kernel = kernel.borrow_mut();
+            let mut host = Host::default();
+            for frame in sequence.iter().filter(|frame| at.takes(frame)) {
+                kernel.observe(at, frame);
+                host.observe(frame);
+            }
+            let (kernel, host) = (kernel.counted(at.hook()), host.counted());
+            proptest::prop_assert_eq!(kernel, host);
+            Ok(())
+        });
+        outcome.unwrap_or_else(|error| panic!("{at:?}: {error}"));
+    }
+}
+
+#[test]
+fn generic_xdp_passes_and_counts_nothing() {
+    if !root() {
+        return;
+    }
+    let mut kernel = Kernel::load(64);
+    let result = test_run(kernel.source.xdp("leuko_xdp_generic").unwrap(), &tcp(1, ACK, b""), &[], 1);
+    assert_eq!(result.return_value, 2);
+    let counted = kernel.counted(At::Xdp.hook());
+    assert!(counted.flows.is_empty() && counted.counters.packets == 0);
+}
+
+#[test]
+fn captures_meant_to_break_parsers_count_the_same() {
+    if !root() {
+        return;
+    }
+    let Some(archives) = robustness_archives() else {
+        return;
+    };
+    let mut kernel = Kernel::load(1 << 17);
+    let mut frames = 0;
+    for archive in archives {
+        let mut host = Host::default();
+        for_each_frame(&archive, |frame| {
+            kernel.observe(At::Xdp, frame);
+            host.observe(frame);
+            frames += 1;
+        });
+        let (kernel, host) = (kernel.counted(At::Xdp.hook()), host.counted());
+        for (key, flow) in &host.flows {
+            assert_eq!(kernel.flows.get(key), Some(flow), "{}", archive.display());
+        }
+        assert_eq!(kernel, host, "{}", archive.display());
+    }
+    assert!(frames > 10_000, "{frames}");
+}
+
+#[test]
+fn super_packets_are_counted_as_the_wire_has_them() {
+    if !root() {
+        return;
+    }
+    let mut kernel = Kernel::load(64);
+    for (at, payload, gso_size) in [(At::Egress, 3000, 1000), (At::Ingress, 3001, 1000), (At::Egress, 900, 1000)] {
+        kernel.observe_gso(at, &tcp(4000, ACK | PSH, &vec![0; payload]), gso_size);
+        let counted = kernel.counted(at.hook());
+        let packets = payload.div_ceil(1000) as u64;
+        let flow = counted.flows.values().next().unwrap();
+        assert_eq!(counted.counters.packets, packets);
+        assert_eq!((flow.half[0].packets, flow.half[0].octets), (packets, payload as u64 + 40 * packets));
+        assert_eq!((flow.half[0].psh, flow.rare[0].no_ack), (1, 0));
+        let last = (payload - 1) % 1000 + 41;
+        assert_eq!(usize::from(flow.half[0].len_min), last);
+        assert_eq!(usize::from(flow.half[0].len_max), payload.min(1000) + 40);
+    }
+}
+
+#[test]
+fn a_full_table_loses_no_packet_silently() {
+    if !root() {
+        return;
+    }
+    const CAPACITY: usize = 64;
+    let mut kernel = Kernel::load(u32::try_from(CAPACITY).unwrap());
+    assert_eq!(kernel.source.capacity(), CAPACITY);
+    for round in 0..3 {
+        for flow in 0..500 {
+            kernel.observe(At::Xdp, &udp(flow, 10));
+        }
+        let counted = kernel.counted(At::Xdp.hook());
+        let in_flows: u64 = counted.flows.values().map(packets).sum();
+        assert_eq!(counted.counters.packets, 500);
+        assert_eq!(in_flows + counted.counters.unaccounted_total(), 500, "round {round}");
+        assert_eq!(counted.counters.unaccounted_total(), counted.counters.unaccounted[Reason::TableFull as usize]);
+        assert!((CAPACITY * 9 / 10..=CAPACITY).contains(&counted.flows.len()), "{}", counted.flows.len());
+    }
+}
+
+#[test]
+fn an_established_flow_keeps_counting_in_a_full_table() {
+    if !root() {
+        return;
+    }
+    let mut kernel = Kernel::load(64);
+    kernel.observe(At::Xdp, &tcp(1000, ACK, b"x"));
+    for flow in 0..500 {
+        kernel.observe(At::Xdp, &udp(flow, 10));
+    }
+    kernel.observe(At::Xdp, &tcp(1000, ACK, b"x"));
+    let counted = kernel.counted(At::Xdp.hook());
+    let established = counted.flows.values().find(|flow| flow.key.proto == 6).unwrap();
+    assert_eq!(packets(established), 2);
+}
+
+#[test]
+fn a_poll_reports_only_what_moved() {
+    if !root() {
+        return;
+    }
+    let mut kernel = Kernel::load(4096);
+    let polled = |kernel: &mut Kernel| {
+        let mut seen = Vec::new();
+        kernel.source.poll(|id, slot| seen.push((id, slot.key.lo_port, packets(slot))));
+        seen
+    };
+    for flow in 0..100 {
+        kernel.observe(At::Egress, &udp(flow + 1000, 10));
+    }
+    assert_eq!(polled(&mut kernel).len(), 100);
+    assert_eq!(polled(&mut kernel), []);
+    kernel.observe(At::Xdp, &udp(1007, 10));
+    let [(id, port, count)] = polled(&mut kernel)[..] else { panic!("one flow moved") };
+    assert_eq!((port, count), (1007, 2));
+
+    // A slot whose new flow has as many packets as the old one had moved too.
+    kernel.release(&[id]);
+    kernel.repeat(At::Xdp, &udp(1007, 10), 2);
+    let [(_, port, count)] = polled(&mut kernel)[..] else { panic!("one flow moved") };
+    assert_eq!((port, count), (1007, 2));
+}
+
+#[test]
+fn a_released_slot_counts_from_zero() {
+    if !root() {
+        return;
+    }
+    let mut kernel = Kernel::load(8);
+    kernel.repeat(At::Xdp, &tcp(1, ACK | PSH | FIN, b"abc"), 1000);
+    let last = kernel.counted(At::Xdp.hook());
+    assert_eq!(last.flows.values().map(packets).sum::<u64>(), 1000);
+
+    kernel.observe(At::Xdp, &tcp(1, ACK, b""));
+    let again = kernel.counted(At::Xdp.hook());
+    let flow = again.flows.values().next().unwrap();
+    assert_eq!((packets(flow), flow.half[0].psh, flow.rare[0].fin, flow.first_payload), (1, 0, 0, 0));
+}
+
+#[test]
+fn two_cpus_count_one_flow_exactly_while_it_is_polled() {
+    if !root() {
+        return;
+    }
+    const EACH: u32 = 400_000;
+    let mut kernel = Kernel::load(64);
+    let (one, other) = (kernel.second_handle(), kernel.second_handle());
+    let running = AtomicBool::new(true);
+    let seen = Mutex::new(BTreeSet::new());
+    thread::scope(|scope| {
+        let first = scope.spawn(move || test_run(&one, &tcp(7, ACK | PSH, b"abcdefgh"), &[], EACH));
+        let second = scope.spawn(move || test_run(&other, &tcp(7, ACK | FIN, b""), &[], EACH));
+        scope.spawn(|| {
+            let mut last_round = false;
+            while !last_round {
+                last_round = !running.load(Ordering::Relaxed);
+                let mut sum = 0;
+                kernel.source.poll(|id, slot| {
+                    seen.lock().unwrap().insert(id);
+                    sum += packets(slot);
+                });
+                assert!(sum <= u64::from(EACH) * 2, "{sum}");
+            }
+        });
+        first.join().unwrap();
+        second.join().unwrap();
+        running.store(false, Ordering::Relaxed);
+    });
+    // One, or twins.
+    let slots: Vec<SlotId> = seen.into_inner().unwrap().into_iter().collect();
+    let flows = kernel.release(&slots);
+    let flow = flows.values().next().unwrap();
+    let each = u64::from(EACH);
+    assert_eq!(flows.len(), 1);
+    assert_eq!((flow.half[0].packets, flow.half[0].octets), (2 * each, each * (48 + 40)));
+    assert_eq!((flow.half[0].psh, flow.rare[0].fin, flow.rare[0].no_ack), (EACH, EACH, 0));
+    assert_eq!(kernel.source.counters().unwrap()[0].packets, 2 * each);
+}
+
+#[test]
+fn nothing_is_lost_when_live_flows_are_released() {
+    if !root() {
+        return;
+    }
+    const EACH: u32 = 200_000;
+    let mut kernel = Kernel::load(64);
+    let other = kernel.second_handle();
+    let mut released = 0;
+    thread::scope(|scope| {
+        let traffic = scope.spawn(move || test_run(&other, &tcp(7, ACK, b""), &[], EACH));
+        while !traffic.is_finished() {
+            let mut live = BTreeSet::new();
+            kernel.source.poll(|id, _| {
+                live.insert(id);
+            });
+            let live: Vec<SlotId> = live.into_iter().collect();
+            released += kernel.release(&live).values().map(packets).sum::<u64>();
+        }
+        traffic.join().unwrap();
+    });
+    released += kernel.counted(At::Xdp.hook()).flows.values().map(packets).sum::<u64>();
+    assert_eq!(released, u64::from(EACH));
+}
+
+fn packets(slot: &FlowSlot) -> u64 {
+    slot.half[0].packets + slot.half[1].packets
+}
+
+fn for_each_frame(archive: &Path, mut each: impl FnMut(&[u8])) {
+    let decoder = zstd::Decoder::new(File::open(archive).unwrap()).unwrap();
+    let mut tar = tar::Archive::new(decoder);
+    for member in tar.entries().unwrap() {
+        let mut octets = Vec::new();
+        member.unwrap().read_to_end(&mut octets).unwrap();
+        let Ok(mut capture) = Capture::stream(Cursor::new(octets)) else {
+            continue;
+        };
+        while let Some(frame) = capture.next_frame() {
+            // A test run takes no frame longer than an XDP buffer with all its fragments.
+            let fits = frame.data.len() < 60_000 && At::Xdp.takes(frame.data);
+            if fits && frame.network_layer() == NetworkLayer::Ethernet {
+                each(frame.data);
+            }
+        }
+    }
+}
+
+/// The archives of captures that have broken other parsers.
+fn robustness_archives() -> Option<Vec<PathBuf>> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let folder = env::var_os("LEUKO_DATA").map_or_else(default, PathBuf::from).join("robustness");
+    let Ok(entries) = folder.read_dir() else {
+        skip(&format!("needs {} (LEUKO_DATA)", folder.display()));
+        return None;
+    };
+    let mut archives: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    archives.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
+    archives.sort();
+    Some(archives)
+}
+
+/// Whether this process may load programs; if not, the test is skipped.
+fn root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skip("needs root");
+    }
+    root
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test prints why")]
+fn skip(why: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "may not be skipped in CI: {why}");
+    eprintln!("skipped: {why}");
+}
