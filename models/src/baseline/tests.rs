@@ -1,3 +1,5 @@
+//! Tests of the baseline.
+
 use super::*;
 use crate::isolation_forest::IsolationForestParams;
 use ndarray::Array2;

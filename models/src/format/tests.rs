@@ -1,3 +1,5 @@
+//! Tests of the file format.
+
 use ndarray::Array2;
 use proptest::prelude::*;
 use rand::{Rng as _, SeedableRng as _};

@@ -1,3 +1,5 @@
+//! Tests of the forest.
+
 use ndarray::{Array2, Axis, array, concatenate};
 use proptest::prelude::*;
 use rand::{Rng as _, SeedableRng as _};

@@ -30,6 +30,7 @@ impl Host {
         self.counters.packets += 1;
         match parse_ethernet(&SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() }) {
             Ok(packet) => {
+                self.counters.octets += u64::from(packet.ip_octets);
                 self.counters.fragments += u64::from(packet.later_fragment);
                 self.slots.observe(&packet, NOW_NS);
             }
