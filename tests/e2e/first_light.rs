@@ -1,4 +1,5 @@
 //! First light: `leuko run` on a real interface, real traffic, real attacks, real receivers.
+#![expect(clippy::print_stderr, reason = "a test says how long detection took")]
 
 use std::collections::BTreeSet;
 use std::fs;

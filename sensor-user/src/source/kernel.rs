@@ -174,7 +174,6 @@ impl KernelSource {
     }
 
     /// Run count and run time of each loaded program, when the kernel keeps them (`kernel.bpf_stats_enabled=1`).
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the object has programs of these two kinds only")]
     pub fn run_stats(&self) -> Vec<(&'static str, u64, std::time::Duration)> {
         PROGRAMS
             .into_iter()
