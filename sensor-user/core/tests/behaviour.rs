@@ -375,6 +375,17 @@ fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
 }
 
 #[test]
+fn without_a_warm_up_nothing_is_learned() {
+    let mut net = Network::new(EngineConfig { warmup: Duration::ZERO, ..EngineConfig::default() });
+    for n in 0..1_000 {
+        net.conversation((host(100), 30_000 + n), (host(1), 443), 400, 5_000);
+        net.wait(60_000);
+    }
+    assert!(net.engine.baseline().is_none());
+    assert_eq!(net.engine.warmup_left(net.now), None);
+}
+
+#[test]
 fn flows_end_once_each_with_their_reason() {
     let mut net = network();
     net.conversation((host(9), 1), (host(1), 80), 10, 10);

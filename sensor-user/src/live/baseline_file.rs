@@ -91,3 +91,60 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("write {}", new.display()))?;
     fs::rename(&new, path).with_context(|| format!("replace {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sensor_models::IsolationForestParams;
+
+    fn baseline(trained_at_s: u64) -> Baseline {
+        let rows: Vec<f32> = (0..200 * COLUMNS.len()).map(|n| (n * 7919 % 101) as f32).collect();
+        let rows = ndarray::Array2::from_shape_vec((200, COLUMNS.len()), rows).unwrap();
+        let params = IsolationForestParams::new().check().unwrap();
+        Baseline::fit(&COLUMNS, rows.view(), params, trained_at_s).unwrap()
+    }
+
+    #[test]
+    fn the_next_run_finds_what_the_last_one_learned() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("made/when/needed");
+        let mut file = BaselineFile::in_dir(&state);
+        assert!(file.load().is_none());
+        file.save_if_newer(Some(&baseline(100)));
+        assert_eq!(BaselineFile::in_dir(&state).load(), Some(baseline(100)));
+    }
+
+    #[test]
+    fn only_a_newer_baseline_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = BaselineFile::in_dir(dir.path());
+        file.save_if_newer(Some(&baseline(100)));
+        fs::remove_file(dir.path().join(BaselineFile::NAME)).unwrap();
+        file.save_if_newer(Some(&baseline(100)));
+        assert!(file.load().is_none());
+        file.save_if_newer(Some(&baseline(101)));
+        assert!(file.load().is_some());
+    }
+
+    #[test]
+    fn a_damaged_baseline_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(BaselineFile::NAME);
+        fs::write(&path, b"not a baseline").unwrap();
+        assert!(BaselineFile::in_dir(dir.path()).load().is_none());
+        assert!(!path.exists());
+        assert_eq!(fs::read(path.with_extension("unusable")).unwrap(), b"not a baseline");
+    }
+
+    #[test]
+    fn a_baseline_for_other_features_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("other");
+        let rows = ndarray::Array2::from_shape_fn((200, 1), |(row, _)| (row % 17) as f32);
+        let params = IsolationForestParams::new().check().unwrap();
+        let other = Baseline::fit(&["other"], rows.view(), params, 1).unwrap();
+        fs::write(&path, other.to_bytes()).unwrap();
+        let error = format!("{:#}", read(&path).unwrap_err());
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}

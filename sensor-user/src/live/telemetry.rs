@@ -155,3 +155,26 @@ impl Balance {
         Self { coverage, gap: i64::try_from(gap).unwrap_or(i64::MAX) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_balance_counts_every_packet_once() {
+        let mut ingress = Counters { packets: 100, ..Counters::default() };
+        ingress.unaccounted[Reason::Arp as usize] = 10;
+        let egress = Counters { packets: 50, ..Counters::default() };
+        for (accounted, coverage, gap) in [(140, 140.0 / 150.0, 0), (135, 0.9, 5), (142, 142.0 / 150.0, -2)] {
+            let balance = Balance::of(&[ingress, egress], accounted);
+            assert_eq!(balance, Balance { coverage, gap });
+        }
+        assert_eq!(Balance::of(&[Counters::default(); 2], 0), Balance { coverage: 1.0, gap: 0 });
+    }
+
+    #[test]
+    fn every_reason_is_a_label() {
+        assert_eq!(UNACCOUNTED.map(str::is_empty), [false; Reason::COUNT]);
+        assert_eq!(ENDED.map(str::is_empty), [false; EndReason::ALL.len()]);
+    }
+}

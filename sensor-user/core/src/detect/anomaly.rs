@@ -22,7 +22,8 @@ use crate::time::Timestamp;
 /// Parameters of learning and of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnomalyParams {
-    /// Event time of learning before the first baseline; also the step of the retries while flows are few.
+    /// Event time of learning before the first baseline; also the step of the retries while flows are few. Zero: nothing
+    /// is learned, and only a saved baseline speaks.
     pub warmup: Duration,
     /// Event time between refits.
     pub refit: Duration,
@@ -126,6 +127,7 @@ impl Anomaly {
     pub fn warmup_left(&self, now: Timestamp) -> Option<Duration> {
         match (&self.baseline, self.next_fit) {
             (Some(_), _) => None,
+            (None, _) if self.params.warmup.is_zero() => None,
             (None, Some(at)) => Some(at.since(now)),
             (None, None) => Some(self.params.warmup),
         }
@@ -153,7 +155,7 @@ impl Anomaly {
                 self.count(record, &vector, baseline.calibration().p_value(score), score);
             }
         }
-        if !flagged {
+        if !flagged && !self.params.warmup.is_zero() {
             self.learn(vector);
         }
     }
@@ -183,6 +185,9 @@ impl Anomaly {
     }
 
     fn fit_when_due(&mut self, now: Timestamp) {
+        if self.params.warmup.is_zero() {
+            return;
+        }
         let due = *self.next_fit.get_or_insert(now + self.params.warmup);
         if now < due {
             return;
@@ -191,8 +196,6 @@ impl Anomaly {
             self.fit(now);
         }
         let step = if self.baseline.is_some() { self.params.refit } else { self.params.warmup };
-        // Zero steps would never advance.
-        let step = step.max(Duration::from_secs(1));
         let mut next = due;
         while next <= now {
             next = next + step;
