@@ -193,10 +193,12 @@ fn replay() -> Result<f64> {
     let capture = tempfile::NamedTempFile::new()?;
     write_capture(capture.reopen()?, PACKETS)?;
     let mut command = Command::new(leuko);
-    command.arg("replay").arg(capture.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("replay").arg(capture.path()).stdin(Stdio::null());
     let mut ended = None;
-    let took = time(|| ended = command.status().ok());
-    ensure!(ended.is_some_and(|status| status.success()), "leuko replay did not succeed");
+    let took = time(|| ended = command.output().ok());
+    let output = ended.context("start leuko")?;
+    // Without a word of what it found it has not replayed anything, whatever its status.
+    ensure!(output.status.success() && !output.stdout.is_empty(), "leuko replay did not succeed");
     Ok(f64::from(PACKETS) / took.as_secs_f64())
 }
 

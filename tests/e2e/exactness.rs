@@ -45,6 +45,7 @@ fn a_million_packets_are_counted_one_by_one() -> Result<()> {
     let first = all.len() as u64;
     until("the first packets", SOON, || (sensor.udp_packets() >= first).then_some(()))?;
 
+    let before = sensor.ingress()?.packets;
     let turn = Barrier::new(usize::from(SENDERS) + 1);
     std::thread::scope(|scope| -> Result<()> {
         for (flows, sockets) in all.chunks(FLOWS_EACH.into()).zip(sockets.chunks(FLOWS_EACH.into())) {
@@ -62,7 +63,6 @@ fn a_million_packets_are_counted_one_by_one() -> Result<()> {
                 }
             });
         }
-        let before = sensor.ingress()?.packets;
         let mut lost = None;
         for round in 1..=ROUNDS {
             turn.wait();
