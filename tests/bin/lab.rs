@@ -10,7 +10,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -128,6 +128,7 @@ impl Scenario {
         sensor.wait_for_log("saved the baseline")?;
         scene.ordinary_traffic(30)?;
         eprintln!("{}: the attack", self.name());
+        let began = epoch_seconds();
         let said = self.attack(&scene)?;
         if let Some((class, _)) = self.expected()
             && sensor.opened(class, PATIENCE).is_err()
@@ -137,7 +138,7 @@ impl Scenario {
         sleep(SETTLE);
         let ended = sensor.leuko.terminate(Signal::SIGTERM, TIMEOUT)?;
         ensure!(ended.success(), "leuko: {ended}: {}", sensor.leuko.stderr());
-        Ok(Verdict::of(self, &sensor))
+        Ok(Verdict::of(self, &sensor, began))
     }
 
     /// What the tool says. Its exit status means nothing: hping3 fails when nobody answers.
@@ -185,6 +186,8 @@ fn run_tool(scene: &Scene, words: &str) -> Result<String> {
 /// What Leuko made of a scenario.
 struct Verdict {
     scenario: Scenario,
+    /// When the tool was started, in seconds since the epoch.
+    began: f64,
     /// The first incident of the expected class.
     found: Option<Value>,
     /// Every other incident.
@@ -192,13 +195,13 @@ struct Verdict {
 }
 
 impl Verdict {
-    const HEAD: &str = "scenario           found        seconds  attacker  victim  others";
+    const HEAD: &str = "scenario           found        seconds  first_seen  attacker  victim  others";
 
-    fn of(scenario: Scenario, sensor: &Sensor) -> Self {
+    fn of(scenario: Scenario, sensor: &Sensor, began: f64) -> Self {
         let mut others = sensor.incidents();
         let expected = scenario.expected().map(|(class, _)| class);
         let place = others.iter().position(|incident| incident["class"].as_str() == expected);
-        Self { scenario, found: place.map(|place| others.remove(place)), others }
+        Self { scenario, began, found: place.map(|place| others.remove(place)), others }
     }
 
     fn is_right(&self) -> bool {
@@ -217,10 +220,16 @@ impl Verdict {
         victims.is_some_and(|victims| !victims.is_empty() && victims.iter().all(is_victim))
     }
 
-    /// Event time from the first packet of the behaviour to the incident.
+    /// Event time from the first packet of the attack to the incident; from the start of the tool when the incident
+    /// counts earlier packets in.
     fn seconds(&self) -> Option<f64> {
         let found = self.found.as_ref()?;
-        Some(found["detected_at"].as_f64()? - found["first_seen"].as_f64()?)
+        Some(found["detected_at"].as_f64()? - found["first_seen"].as_f64()?.max(self.began))
+    }
+
+    /// From the start of the tool to what the incident takes for its first packet: negative when that is too early.
+    fn first_seen(&self) -> Option<f64> {
+        Some(self.found.as_ref()?["first_seen"].as_f64()? - self.began)
     }
 
     fn row(&self) -> String {
@@ -230,10 +239,12 @@ impl Verdict {
             (Some(_), true) => "right",
             (Some(_), false) => "WRONG",
         };
-        let seconds = self.seconds().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}"));
+        let seconds = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}"));
         let mut row = format!(
-            "{:<18} {found:<12} {seconds:>7}  {:<8}  {:<6}  {}",
+            "{:<18} {found:<12} {:>7}  {:>10}  {:<8}  {:<6}  {}",
             self.scenario.name(),
+            seconds(self.seconds()),
+            seconds(self.first_seen()),
             answer(self.attacker_right()),
             answer(self.victim_right()),
             self.others.len(),
@@ -253,10 +264,16 @@ impl Verdict {
             "expected": self.scenario.expected().map(|(class, _)| class),
             "right": self.is_right(),
             "seconds": self.seconds(),
+            "first_seen_after_start": self.first_seen(),
             "attacker_right": self.attacker_right(),
             "victim_right": self.victim_right(),
             "found": self.found,
             "others": self.others,
         })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "event time of a live sensor is the wall clock")]
+fn epoch_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
