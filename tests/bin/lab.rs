@@ -169,9 +169,10 @@ impl Scenario {
     }
 
     fn is_victim(self, address: &str) -> bool {
-        match self {
-            Self::HostScan => address.starts_with("10.78.0.") && address.parse::<IpAddr>().is_ok(),
-            _ => address == Pair::SERVER,
+        if self == Self::HostScan {
+            address.starts_with("10.78.0.") && address.parse::<IpAddr>().is_ok()
+        } else {
+            address == Pair::SERVER
         }
     }
 }
