@@ -1,5 +1,7 @@
 //! `leuko replay` as it is typed: the built binary on captures made here.
 
+#![expect(clippy::unwrap_used, reason = "what a test relies on and does not hold fails the test")]
+
 #[path = "support/capture.rs"]
 mod capture;
 
