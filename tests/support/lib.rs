@@ -19,6 +19,8 @@
 
 mod skip;
 
+mod scene;
+
 mod netns;
 
 mod leuko;
@@ -30,6 +32,7 @@ mod wait;
 pub use leuko::{Leuko, Line};
 pub use netns::{Lab, Namespace, Pair, Port, Wire};
 pub use process::{Guard, Output, run_timeout, tool};
+pub use scene::{Scene, Sensor};
 pub use servers::{Alertmanager, Dns, FakeTelegram, Http, Iperf, Prometheus, Sshd};
 pub use skip::{Need, require};
 pub use wait::{Deadline, until};

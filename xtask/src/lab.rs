@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: a scenario of real traffic in network namespaces.
+//! `cargo xtask lab`: scenarios of real traffic in network namespaces.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -9,22 +9,19 @@ use crate::{build, setup, sh};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
+  cargo xtask lab              every scenario, one after the other
   cargo xtask lab port_scan    nmap against a server that Leuko watches
   cargo xtask lab -- --help    the scenarios
 
 Traffic stays in network namespaces that the lab makes and removes.")]
 pub struct Args {
-    /// Name of the scenario
-    #[arg(required = true)]
-    scenario: OsString,
-    /// Options of the scenario
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Names of scenarios, and options of the lab
+    #[arg(value_name = "SCENARIO", trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let args: Vec<_> = std::iter::once(&args.scenario).chain(&args.args).cloned().collect();
-    helper("lab", &args)
+    helper("lab", &args.args)
 }
 
 /// Becomes a program of the package `leuko-tests`, as root, that finds the release binary in `LEUKO_BIN`.

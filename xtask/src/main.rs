@@ -46,7 +46,7 @@ enum Task {
     Verify(verify::Args),
     /// Measure speed and memory, as root
     Bench(bench::Args),
-    /// Play a scenario of real traffic in network namespaces, as root
+    /// Play scenarios of real traffic in network namespaces, as root
     Lab(lab::Args),
 }
 

@@ -142,3 +142,6 @@ impl IncidentLine {
 fn four_decimals(score: f64) -> f64 {
     (score.clamp(0.0, 1.0) * 1e4).round() / 1e4
 }
+
+#[cfg(test)]
+mod tests;

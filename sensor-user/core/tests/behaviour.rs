@@ -297,6 +297,33 @@ fn datagrams_nobody_answers_are_a_flood_and_a_wanted_stream_is_not() {
 }
 
 #[test]
+fn a_visit_of_the_web_page_does_not_excuse_a_flood_of_datagrams() {
+    let mut net = network();
+    net.conversation((host(9), 999), (host(1), 80), 300, 2000);
+    net.seconds(2);
+    for n in 0..5_000 {
+        net.packet(proto::UDP, (host(9), 1000 + n), (host(1), 9999), 0, 100);
+        net.wait(100);
+    }
+    net.seconds(3);
+    assert_eq!(net.only().incident.class, Class::UdpFlood);
+}
+
+#[test]
+fn clients_that_are_served_are_no_attackers_of_a_flood() {
+    let mut net = network();
+    for n in 0..5_000 {
+        net.tcp((host(9), 1000 + n), (host(1), 80), SYN, 0);
+        if n % 100 == 0 {
+            net.conversation((host(20 + u32::from(n % 8)), 10_000 + n), (host(1), 80), 300, 2000);
+        }
+        net.wait(100);
+    }
+    net.seconds(3);
+    assert_eq!(net.only().incident.attackers, [host(9)]);
+}
+
+#[test]
 fn ten_alike_log_ins_a_minute_are_password_guessing() {
     let mut net = network();
     for n in 0..10 {

@@ -50,6 +50,10 @@ impl FloodParams {
 
 /// Seconds in the window.
 const WINDOW: u64 = 10;
+/// UDP flows between hosts that talk over TCP which are taken for wanted.
+const STREAMS: u32 = 16;
+/// Part of what the busiest source sends in vain below which a source is not called an attacker.
+const MINOR: u64 = 20;
 /// Ports counted exactly for one victim in one second.
 const PORTS: usize = 256;
 /// Sources listed for one victim in one second.
@@ -66,8 +70,16 @@ pub struct Flood {
     params: FloodParams,
     victims: HashMap<Addr, Victim>,
     touched: BTreeSet<Addr>,
-    /// Pairs of hosts that talk over TCP: datagrams between them are wanted.
-    acquainted: HashMap<(Addr, Addr), Timestamp>,
+    /// Pairs of hosts that talk over TCP: a few streams of datagrams between them are wanted (media, measurements).
+    acquainted: HashMap<(Addr, Addr), Acquaintance>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Acquaintance {
+    /// Latest TCP packet.
+    last_seen: Timestamp,
+    /// UDP flows begun since the acquaintance.
+    streams: u32,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +98,8 @@ struct Second {
     useful: u64,
     flows: u64,
     ports: BTreeMap<u16, u64>,
-    sources: BTreeSet<Addr>,
+    /// What each source sent in vain; negative while an answer to an earlier second is all there is.
+    sources: BTreeMap<Addr, i64>,
     first_seen: Option<Timestamp>,
     last_seen: Timestamp,
 }
@@ -115,11 +128,8 @@ impl Flood {
 
     /// Takes in what a tick learned of a flow.
     pub fn observe(&mut self, event: &FlowEvent) {
-        if self.kind == FloodKind::Udp && event.proto == proto::TCP && event.outcome == Outcome::Served {
-            let pair = pair(event.client.addr, event.server.addr);
-            if self.acquainted.len() < self.params.victims || self.acquainted.contains_key(&pair) {
-                self.acquainted.insert(pair, event.last_seen);
-            }
+        if self.kind == FloodKind::Udp {
+            self.get_acquainted(event);
         }
         let Some(arrival) = self.arrival(event) else {
             return;
@@ -148,9 +158,23 @@ impl Flood {
             victim.seconds.retain(|&second, _| second > oldest);
             !victim.seconds.is_empty()
         });
-        self.acquainted.retain(|_, last| last.secs() + 60 > now.secs());
+        self.acquainted.retain(|_, acquaintance| acquaintance.last_seen.secs() + 60 > now.secs());
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
+    }
+
+    fn get_acquainted(&mut self, event: &FlowEvent) {
+        let pair = pair(event.client.addr, event.server.addr);
+        if event.proto == proto::UDP && event.is_new {
+            if let Some(acquaintance) = self.acquainted.get_mut(&pair) {
+                acquaintance.streams += 1;
+            }
+        }
+        let room = self.acquainted.len() < self.params.victims || self.acquainted.contains_key(&pair);
+        if event.proto == proto::TCP && event.outcome == Outcome::Served && room {
+            let fresh = Acquaintance { last_seen: event.last_seen, streams: 0 };
+            self.acquainted.entry(pair).or_insert(fresh).last_seen = event.last_seen;
+        }
     }
 
     fn arrival(&self, event: &FlowEvent) -> Option<Arrival> {
@@ -180,7 +204,7 @@ impl Flood {
                 } else {
                     (event.server, event.client, event.sent)
                 };
-                let wanted = served || self.acquainted.contains_key(&pair(to.addr, from.addr));
+                let wanted = served || self.streams_to(to.addr, from.addr).is_some_and(|streams| streams <= STREAMS);
                 (moved.packets > 0).then_some(Arrival {
                     victim: to.addr,
                     port: to.port,
@@ -191,6 +215,10 @@ impl Flood {
                 })
             }
         }
+    }
+
+    fn streams_to(&self, a: Addr, b: Addr) -> Option<u32> {
+        self.acquainted.get(&pair(a, b)).map(|acquaintance| acquaintance.streams)
     }
 
     fn judge(&self, addr: Addr) -> Option<Finding> {
@@ -216,12 +244,11 @@ impl Flood {
             FloodKind::Udp => (Class::UdpFlood, "unanswered_datagrams"),
         };
         let peak = victim.seconds.values().map(|second| second.arrivals).max().unwrap_or(0);
-        let sources = victim.seconds.values().flat_map(|second| &second.sources).copied();
         Finding {
             class,
             subject: addr,
             severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
-            attackers: if spoofed { BTreeSet::new() } else { sources.collect() },
+            attackers: if spoofed { BTreeSet::new() } else { victim.attackers() },
             victims: BTreeSet::from([addr]),
             ports: victim.busiest_ports(),
             // Seconds with few arrivals are ordinary traffic before the flood.
@@ -249,6 +276,18 @@ impl Flood {
 impl Victim {
     fn sum(&self, field: impl Fn(&Second) -> u64) -> u64 {
         self.seconds.values().map(field).sum()
+    }
+
+    /// Sources that send much in vain: clients that are served are none.
+    fn attackers(&self) -> BTreeSet<Addr> {
+        let mut useless: BTreeMap<Addr, i64> = BTreeMap::new();
+        for (&source, count) in self.seconds.values().flat_map(|second| &second.sources) {
+            *useless.entry(source).or_default() += count;
+        }
+        let useless = useless.into_iter().filter_map(|(source, count)| Some((source, u64::try_from(count).ok()?)));
+        let useless: Vec<(Addr, u64)> = useless.collect();
+        let most = useless.iter().map(|&(_, count)| count).max().unwrap_or(0);
+        useless.into_iter().filter(|&(_, count)| count > 0 && count * MINOR >= most).map(|(source, _)| source).collect()
     }
 
     fn by_port(&self) -> BTreeMap<u16, u64> {
@@ -280,8 +319,10 @@ impl Second {
         if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
             *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
         }
-        if self.sources.len() < SOURCES {
-            self.sources.insert(arrival.source);
+        if self.sources.len() < SOURCES || self.sources.contains_key(&arrival.source) {
+            let useless =
+                i64::try_from(arrival.arrivals).unwrap_or(i64::MAX) - i64::try_from(arrival.useful).unwrap_or(0);
+            *self.sources.entry(arrival.source).or_default() += useless;
         }
         // A flow may be older than this second of it.
         let begun = event.first_seen.max(Timestamp::from_secs(event.last_seen.secs()));
