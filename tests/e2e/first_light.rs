@@ -1,5 +1,4 @@
 //! First light: `leuko run` on a real interface, real traffic, real attacks, real receivers.
-#![expect(clippy::print_stderr, reason = "a test says how long detection took")]
 #![expect(clippy::print_stderr, reason = "how long detection took is worth reading")]
 
 use std::collections::BTreeSet;

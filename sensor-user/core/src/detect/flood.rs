@@ -165,10 +165,11 @@ impl Flood {
 
     fn get_acquainted(&mut self, event: &FlowEvent) {
         let pair = pair(event.client.addr, event.server.addr);
-        if event.proto == proto::UDP && event.is_new {
-            if let Some(acquaintance) = self.acquainted.get_mut(&pair) {
-                acquaintance.streams += 1;
-            }
+        if event.proto == proto::UDP
+            && event.is_new
+            && let Some(acquaintance) = self.acquainted.get_mut(&pair)
+        {
+            acquaintance.streams += 1;
         }
         let room = self.acquainted.len() < self.params.victims || self.acquainted.contains_key(&pair);
         if event.proto == proto::TCP && event.outcome == Outcome::Served && room {
