@@ -7,21 +7,21 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use sensor_ebpf::abi::Reason;
 use sensor_ebpf::packet::{MAX_OFFSET, Reader, ethertype, skip_ethernet};
 
-/// A frame at the XDP hook. Drivers keep the headers in the linear part of a multi-buffer frame.
-pub struct XdpFrame<'a> {
+/// A frame at the XDP hook. Drivers keep the headers in the linear part of a multi-buffer frame (`FRAGS`, Linux 5.18).
+pub struct XdpFrame<'a, const FRAGS: bool> {
     ctx: &'a XdpContext,
     data: usize,
     data_end: usize,
 }
 
-impl<'a> XdpFrame<'a> {
+impl<'a, const FRAGS: bool> XdpFrame<'a, FRAGS> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx, data: ctx.data(), data_end: ctx.data_end() }
     }
 }
 
-impl Reader for XdpFrame<'_> {
+impl<const FRAGS: bool> Reader for XdpFrame<'_, FRAGS> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         linear(self.data, self.data_end, offset)
@@ -29,7 +29,10 @@ impl Reader for XdpFrame<'_> {
 
     #[inline(always)]
     fn wire_len(&self) -> u32 {
-        // SAFETY: the context is valid while the program runs; the helper is as old as multi-buffer frames (Linux 5.18).
+        if !FRAGS {
+            return (self.data_end - self.data) as u32;
+        }
+        // SAFETY: the context is valid while the program runs; the helper is as old as multi-buffer frames.
         unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) as u32 }
     }
 }

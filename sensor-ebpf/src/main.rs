@@ -35,18 +35,35 @@ mod programs {
     /// Native XDP: the packet as it came from the wire.
     #[xdp(frags)]
     pub fn leuko_xdp(ctx: XdpContext) -> u32 {
-        let frame = XdpFrame::new(&ctx);
-        if account(parse_ethernet(&frame), &Seen { hook: Hook::Ingress, gso_size: 0, ifindex: ifindex_of(&ctx) })
-            .is_err()
-        {
-            warn!(&ctx, "flow table full, packet in no flow");
-        }
-        XDP_PASS
+        account_xdp::<true>(&ctx)
+    }
+
+    /// [`leuko_xdp`] for kernels before 5.18, which have no multi-buffer frames.
+    #[xdp]
+    pub fn leuko_xdp_linear(ctx: XdpContext) -> u32 {
+        account_xdp::<false>(&ctx)
     }
 
     /// Generic XDP runs behind GRO, so it does not account: [`leuko_ingress`] does.
     #[xdp(frags)]
     pub fn leuko_xdp_generic(_ctx: XdpContext) -> u32 {
+        XDP_PASS
+    }
+
+    /// [`leuko_xdp_generic`] for kernels before 5.18.
+    #[xdp]
+    pub fn leuko_xdp_generic_linear(_ctx: XdpContext) -> u32 {
+        XDP_PASS
+    }
+
+    #[inline(always)]
+    fn account_xdp<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+        let frame = XdpFrame::<FRAGS>::new(ctx);
+        if account(parse_ethernet(&frame), &Seen { hook: Hook::Ingress, gso_size: 0, ifindex: ifindex_of(ctx) })
+            .is_err()
+        {
+            warn!(ctx, "flow table full, packet in no flow");
+        }
         XDP_PASS
     }
 

@@ -59,10 +59,26 @@ fn generic_xdp_passes_and_counts_nothing() {
         return;
     }
     let mut kernel = Kernel::load(64);
-    let result = test_run(kernel.source.xdp("leuko_xdp_generic").unwrap(), &tcp(1, ACK, b""), &[], 1);
-    assert_eq!(result.return_value, 2);
+    for program in ["leuko_xdp_generic", "leuko_xdp_generic_linear"] {
+        let result = test_run(kernel.source.xdp(program).unwrap(), &tcp(1, ACK, b""), &[], 1);
+        assert_eq!(result.return_value, 2);
+    }
     let counted = kernel.counted(At::Xdp.hook());
     assert!(counted.flows.is_empty() && counted.counters.packets == 0);
+}
+
+#[test]
+fn the_program_for_kernels_without_multi_buffer_frames_counts_the_same() {
+    if !root() {
+        return;
+    }
+    let (mut kernel, mut host) = (Kernel::load(64), Host::default());
+    for frame in [tcp(1, 0x02, b""), tcp(1, ACK, b"text"), vec![0; 60]] {
+        host.observe(&frame);
+        let result = test_run(kernel.source.xdp("leuko_xdp_linear").unwrap(), &frame, &[], 1);
+        assert_eq!(result.return_value, 2);
+    }
+    assert_eq!(kernel.counted(At::Xdp.hook()), host.counted());
 }
 
 #[test]

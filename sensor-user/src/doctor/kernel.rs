@@ -9,7 +9,7 @@ use sensor_ebpf::abi::FlowSlot;
 use super::Check;
 use crate::config::Config;
 use crate::source::kernel::attach::EgressChoice;
-use crate::source::kernel::{KernelSource, LoadOptions};
+use crate::source::kernel::{KernelSource, LoadOptions, xdp_programs};
 
 const AREA: &str = "kernel";
 
@@ -121,7 +121,7 @@ fn programs(config: &Config, is_privileged: bool) -> Check {
 
 fn load(flows: u32) -> Result<usize> {
     let mut source = KernelSource::load(LoadOptions { flows, seed: 0, fixed_ns: None })?;
-    for program in ["leuko_xdp", "leuko_xdp_generic"] {
+    for program in xdp_programs() {
         source.xdp(program)?;
     }
     for program in ["leuko_ingress", "leuko_egress"] {

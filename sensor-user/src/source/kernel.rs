@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, PerCpuArray};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use sensor_core::flow::SlotId;
 use sensor_ebpf::abi::{BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, tag};
@@ -21,7 +22,17 @@ use shared::{GracePeriod, SharedWords};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
 
 /// Names of the programs in the object.
-pub const PROGRAMS: [&str; 4] = ["leuko_xdp", "leuko_xdp_generic", "leuko_ingress", "leuko_egress"];
+pub const PROGRAMS: [&str; 6] =
+    ["leuko_xdp", "leuko_xdp_linear", "leuko_xdp_generic", "leuko_xdp_generic_linear", "leuko_ingress", "leuko_egress"];
+
+/// The XDP programs for this kernel, native and generic: multi-buffer frames are known since 5.18.
+#[must_use]
+pub fn xdp_programs() -> [&'static str; 2] {
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(5, 18, 0) => ["leuko_xdp_linear", "leuko_xdp_generic_linear"],
+        _ => ["leuko_xdp", "leuko_xdp_generic"],
+    }
+}
 
 /// Load-time choices.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +79,7 @@ impl KernelSource {
         Ok(Self { ebpf, tags, slots, counters, grace, seen: vec![0; flows as usize] })
     }
 
-    /// An XDP program (`leuko_xdp` or `leuko_xdp_generic`), loaded.
+    /// An XDP program (see [`xdp_programs`]), loaded.
     ///
     /// # Errors
     /// When the verifier refuses it.

@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::KernelSource;
 use super::interface::Interface;
+use super::{KernelSource, xdp_programs};
 
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -96,8 +96,8 @@ impl KernelSource {
     }
 
     fn attach_xdp(&mut self, interface: &str, mode: XdpMode) -> Result<()> {
-        let (program, adjective) =
-            if mode == XdpMode::Skb { ("leuko_xdp_generic", "generic") } else { ("leuko_xdp", "native") };
+        let [native, generic] = xdp_programs();
+        let (program, adjective) = if mode == XdpMode::Skb { (generic, "generic") } else { (native, "native") };
         let result = self.xdp(program)?.attach(interface, mode).map(|_| ());
         let taken = result.as_ref().err().and_then(os_error).is_some_and(is_busy);
         let result = result.with_context(|| format!("attach {program} to {interface} in {adjective} mode"));
