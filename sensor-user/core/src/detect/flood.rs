@@ -252,11 +252,11 @@ impl Flood {
             attackers: if spoofed { BTreeSet::new() } else { victim.attackers() },
             victims: BTreeSet::from([addr]),
             ports: victim.busiest_ports(),
-            // Seconds with few arrivals are ordinary traffic before the flood.
+            // Seconds with few useless arrivals are ordinary traffic before the flood.
             first_seen: victim
                 .seconds
                 .values()
-                .filter(|second| second.arrivals * 10 >= peak)
+                .filter(|second| second.arrivals.saturating_sub(second.useful) * 10 >= peak)
                 .filter_map(|second| second.first_seen)
                 .min()
                 .unwrap_or_default(),
