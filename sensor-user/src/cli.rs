@@ -117,7 +117,7 @@ pub struct RunArgs {
 #[command(after_help = "Examples:
   leuko replay capture.pcap
   leuko replay --json --flows capture.pcapng
-  leuko replay --baseline baseline.json --warmup 0s attack.pcap
+  leuko replay --baseline /var/lib/leuko/baseline.leuko --warmup 0s attack.pcap
   tcpdump -i eth0 -w - | leuko replay -
 
 The result depends on the capture, --config, --baseline and the flags alone: neither LEUKO_* variables nor

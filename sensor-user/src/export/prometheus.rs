@@ -89,7 +89,7 @@ impl Metrics {
                 )?,
             )?,
             program_runs: counters(r, "leuko_program_runs_total", "Runs of a kernel program.", &["program"])?,
-            score: histogram(r, "leuko_anomaly_score", "Isolation Forest scores of windows.", SCORES.to_vec())?,
+            score: histogram(r, "leuko_anomaly_score", "Isolation Forest scores of ended flows.", SCORES.to_vec())?,
             incidents: counters(
                 r,
                 "leuko_incidents_total",

@@ -44,7 +44,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Live flows by slot. Bounded by the source's slots: 104 bytes each, no allocation per flow in the steady state.
+/// Live flows by slot. Bounded by the source's slots: 120 octets each, no allocation per flow in the steady state.
 #[derive(Debug)]
 pub struct FlowTable {
     entries: Vec<Entry>,
