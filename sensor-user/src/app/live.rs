@@ -60,7 +60,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let saved = if args.fresh { None } else { baseline.load() };
 
     let seed = RandomState::new().hash_one(std::process::id());
-    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, fixed_ns: None })?;
+    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, ..LoadOptions::default() })?;
     let kernel_log = kernel_log(&mut source)?;
     for interface in &interfaces {
         source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult};
 use leuko::source::kernel::{KernelSource, LoadOptions};
-use sensor_core::flow::{MemorySlots, SlotId};
+use sensor_core::flow::{MemoryHook, SlotId};
 use sensor_ebpf::abi::{Counters, FlowKey, FlowSlot, Half, HalfRare, Hook};
-use sensor_ebpf::packet::{SliceReader, parse_ethernet};
+use sensor_ebpf::packet::SliceReader;
 
 /// The time of every packet.
 pub const NOW_NS: u64 = 5_000_000_000;
@@ -19,31 +19,26 @@ pub struct Counted {
 }
 
 /// The accounting of a capture.
-#[derive(Default)]
-pub struct Host {
-    slots: MemorySlots,
-    counters: Counters,
+pub struct Host(MemoryHook);
+
+impl Default for Host {
+    fn default() -> Self {
+        Self(MemoryHook::new(0))
+    }
 }
 
 impl Host {
     pub fn observe(&mut self, frame: &[u8]) {
-        self.counters.packets += 1;
-        match parse_ethernet(&SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() }) {
-            Ok(packet) => {
-                self.counters.octets += u64::from(packet.ip_octets);
-                self.counters.fragments += u64::from(packet.later_fragment);
-                self.slots.observe(&packet, NOW_NS);
-            }
-            Err(reason) => self.counters.unaccounted[reason as usize] += 1,
-        }
+        let reader = SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() };
+        self.0.observe_ethernet(&reader, NOW_NS);
     }
 
     pub fn counted(&mut self) -> Counted {
         let mut flows = BTreeMap::new();
-        self.slots.poll(|_, slot| {
+        self.0.slots.poll(|_, slot| {
             flows.insert(slot.key, *slot);
         });
-        Counted { flows, counters: self.counters }
+        Counted { flows, counters: self.0.counters }
     }
 }
 
@@ -85,7 +80,7 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn load(flows: u32) -> Self {
-        let options = LoadOptions { flows, seed: 0x5eed, fixed_ns: Some(NOW_NS) };
+        let options = LoadOptions { flows, seed: 0x5eed, fixed_ns: Some(NOW_NS), ..LoadOptions::default() };
         let mut source = KernelSource::load(options).unwrap();
         source.xdp("leuko_xdp").unwrap();
         source.xdp("leuko_xdp_generic").unwrap();
@@ -199,7 +194,12 @@ fn difference(now: &Counters, then: &Counters) -> Counters {
     let mut difference = Counters {
         packets: now.packets - then.packets,
         octets: now.octets - then.octets,
+        overflowed: now.overflowed - then.overflowed,
         fragments: now.fragments - then.fragments,
+        orphan_fragments: now.orphan_fragments - then.orphan_fragments,
+        multicast: now.multicast - then.multicast,
+        broadcast: now.broadcast - then.broadcast,
+        arp_lost: now.arp_lost - then.arp_lost,
         unaccounted: now.unaccounted,
     };
     for (now, then) in difference.unaccounted.iter_mut().zip(then.unaccounted) {
