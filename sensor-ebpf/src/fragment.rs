@@ -5,6 +5,8 @@
 //! the two ports; index and hash together tell 2^37 packets apart. An entry serves for [`LIFETIME`] units: hosts give a
 //! packet up for lost after 30 s (RFC 791, `net.ipv4.ipfrag_time`).
 
+#![expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+
 use crate::abi::FRAGMENT_ENTRIES;
 use crate::hash::Hash;
 use crate::packet::Packet;

@@ -184,10 +184,10 @@ fn register<const N: usize>(registers: &mut [u8; N], hash: u64) {
 #[inline(always)]
 const fn leading_zeros(mut word: u64) -> u8 {
     let mut zeros = 0;
-    let mut shift = 32;
+    let mut shift = 32_u8;
     while shift > 0 {
         if word >> (64 - shift) == 0 {
-            zeros += shift as u8;
+            zeros += shift;
             word <<= shift;
         }
         shift /= 2;
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn logarithms_are_those_of_the_standard_library() {
-        for value in [1.0, 1.0005, 1.5, 2.0, 2.718, 100.0, 1023.0, 1024.0] {
+        for value in [1.0, 1.0005, 1.5, 2.0, 3.3, 100.0, 1023.0, 1024.0] {
             assert!((ln(value) - value.ln()).abs() < 1e-12, "{value}");
         }
     }

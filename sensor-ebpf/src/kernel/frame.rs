@@ -166,6 +166,7 @@ impl Frame for TcFrame {
         skip_ethernet(self, 0)
     }
 
+    /// What the stack says of frames that arrive, whose link layer may not be seen.
     #[inline(always)]
     fn cast(&self) -> Cast {
         const BROADCAST: u32 = 1;
@@ -174,6 +175,8 @@ impl Frame for TcFrame {
         // SAFETY: the context is valid while the program runs.
         match unsafe { (*self.context).pkt_type } {
             BROADCAST => Cast::Broadcast,
+            // An interface may have a broadcast address of its own.
+            MULTICAST if matches!(Cast::of(self), Cast::Broadcast) => Cast::Broadcast,
             MULTICAST => Cast::Multicast,
             OUTGOING => Cast::of(self),
             _ => Cast::Unicast,
