@@ -218,6 +218,27 @@ pub struct FlowSlot {
     pub rare: [HalfRare; 2],
 }
 
+#[cfg(not(target_arch = "bpf"))]
+impl FlowSlot {
+    /// What was counted if only one packet of `factor` was looked at. Hints and times stay as they are.
+    #[must_use]
+    pub fn scaled(mut self, factor: u32) -> Self {
+        for half in &mut self.half {
+            for count in [&mut half.packets, &mut half.octets, &mut half.len_sq] {
+                *count = count.saturating_mul(u64::from(factor));
+            }
+            half.psh = half.psh.saturating_mul(factor);
+        }
+        for rare in &mut self.rare {
+            let HalfRare { fin, syn, rst, urg, ece, cwr, no_ack, retransmits: _ } = rare;
+            for count in [fin, syn, rst, urg, ece, cwr, no_ack] {
+                *count = count.saturating_mul(factor);
+            }
+        }
+        self
+    }
+}
+
 /// What arrives for one host and protocol while the flow table is closed to strangers: the sums of a flood.
 ///
 /// `packets`, `octets` and `requests` are exact with all CPUs writing; the rest may lose a racing update.
@@ -268,6 +289,17 @@ impl Aggregate {
         peers: [0; Self::PEER_REGISTERS],
         ports: [0; Self::PORT_REGISTERS],
     };
+
+    /// What was counted if only one packet of `factor` was looked at.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn scaled(mut self, factor: u32) -> Self {
+        let factor = u64::from(factor);
+        for count in [&mut self.packets, &mut self.octets, &mut self.requests].into_iter().flatten() {
+            *count = count.saturating_mul(factor);
+        }
+        self
+    }
 
     /// The port most packets had, if one had more than half of them.
     #[must_use]
@@ -535,6 +567,8 @@ mod pod {
     unsafe impl aya::Pod for super::Counters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::TableState {}
 }
 
 #[cfg(test)]

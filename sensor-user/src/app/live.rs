@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{engine_config, wall_clock};
 use crate::cli::RunArgs;
 use crate::config::Config;
+use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
 use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::notify::retry::Retry;
@@ -60,7 +61,14 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let saved = if args.fresh { None } else { baseline.load() };
 
     let seed = RandomState::new().hash_one(std::process::id());
-    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, ..LoadOptions::default() })?;
+    let mut source = KernelSource::load(LoadOptions {
+        flows: config.kernel.flows.get(),
+        seed,
+        fixed_ns: None,
+        sampling: config.kernel.sampling.get(),
+        tunnels: Tunnel::bits(&config.kernel.tunnels),
+        pin: config.kernel.pin.clone(),
+    })?;
     let kernel_log = kernel_log(&mut source)?;
     for interface in &interfaces {
         source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;

@@ -2,12 +2,14 @@
 
 pub mod attach;
 pub mod interface;
+pub mod pin;
 mod shared;
 mod table;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::mem::offset_of;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -20,7 +22,8 @@ use sensor_ebpf::abi::{
 };
 use tracing::warn;
 
-use shared::{GracePeriod, SharedWords};
+use pin::Pins;
+use shared::{GracePeriod, SharedWords, Slot as _};
 use table::{SharedTable, map_words};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
@@ -39,7 +42,7 @@ pub fn xdp_programs() -> [&'static str; 2] {
 }
 
 /// Load-time choices.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Flow table entries; rounded up to whole buckets of eight.
     pub flows: u32,
@@ -51,11 +54,17 @@ pub struct LoadOptions {
     pub sampling: u32,
     /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
     pub tunnels: u32,
+    /// Folder in a BPF filesystem that keeps maps and links when this process ends; what is there is gone on with.
+    pub pin: Option<PathBuf>,
 }
 
-/// The loaded program and its maps. Dropping it detaches everything.
+/// The loaded program and its maps. Dropping it detaches everything that is not pinned.
 pub struct KernelSource {
     ebpf: Ebpf,
+    pins: Option<Pins>,
+    /// Packets that an earlier process has taken out of the pinned tables; nothing if there was none.
+    resumed: Option<u64>,
+    sampling: u32,
     flows: SharedTable<FlowSlot>,
     aggregates: SharedTable<Aggregate>,
     state: SharedWords,
@@ -70,33 +79,65 @@ impl KernelSource {
     /// # Errors
     /// When the kernel refuses a map or a program: too old, no permission, not enough memory.
     pub fn load(options: LoadOptions) -> Result<Self> {
+        let pins = options.pin.as_deref().map(Pins::open).transpose()?;
+        let left = pins.as_ref().map(Pins::state).transpose()?.flatten();
         let buckets = options.flows.div_ceil(BUCKET_SLOTS).max(1);
+        let buckets = left.map_or(buckets, |state| state.slots / BUCKET_SLOTS);
+        let seed = left.map_or(options.seed, |state| state.seed);
         let slots = buckets * BUCKET_SLOTS;
+        if left.is_some() && slots < options.flows {
+            warn!(slots, wanted = options.flows, "the pinned flow table keeps its size; `leuko unpin` lets it change");
+        }
         let settings = Settings {
-            seed: options.seed,
+            seed,
             fixed_ns: options.fixed_ns.unwrap_or(0),
             buckets,
             sampling: options.sampling,
             tunnels: options.tunnels,
             zero: 0,
         };
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
-            .map_max_entries("FLOW_SLOTS", slots)
-            .load(OBJECT)
-            .context("load the kernel program's maps")
-            .map_err(with_permission_hint)?;
+            .map_max_entries("FLOW_SLOTS", slots);
+        for (pins, map) in pins.iter().flat_map(|pins| pin::MAPS.map(|map| (pins, map))) {
+            loader.map_pin_path(map, pins.map(map));
+        }
+        let mut ebpf = loader.load(OBJECT).context("load the kernel program's maps").map_err(with_permission_hint)?;
         let flows = SharedTable::map(&ebpf, "FLOW_TAGS", "FLOW_SLOTS", slots as usize)?;
         let mut aggregates = SharedTable::map(&ebpf, "AGGREGATE_TAGS", "AGGREGATES", AGGREGATES as usize)?;
         aggregates.reserve(0);
         let state = map_words(&ebpf, "STATE", size_of::<TableState>() / 8)?;
-        state.store(offset_of!(TableState, abi_version) / 8, u64::from(ABI_VERSION) | u64::from(slots) << 32);
-        state.store(offset_of!(TableState, seed) / 8, options.seed);
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?).context("open map COUNTERS")?;
         let arp = RingBuf::try_from(take_map(&mut ebpf, "ARP")?).context("open map ARP")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
-        Ok(Self { ebpf, flows, aggregates, state, counters, arp, grace })
+        let sampling = options.sampling.max(1);
+        let mut source = Self { ebpf, pins, resumed: None, sampling, flows, aggregates, state, counters, arp, grace };
+        if left.is_some() {
+            source.resume().context("take over the pinned tables")?;
+        } else {
+            // The version last: only then is what is pinned complete.
+            source.state.store(offset_of!(TableState, seed) / 8, seed);
+            source.state.store(0, u64::from(ABI_VERSION) | u64::from(slots) << 32);
+        }
+        Ok(source)
+    }
+
+    /// Finishes what a process before this one was about to release when it was killed.
+    fn resume(&mut self) -> io::Result<()> {
+        let dead: Vec<SlotId> = self.flows.dead().into_iter().map(SlotId).collect();
+        self.release(&dead, |_, _| ())?;
+        let dead: Vec<AggregateId> = self.aggregates.dead().into_iter().map(AggregateId).collect();
+        self.release_aggregates(&dead, |_, _| ())?;
+        self.resumed = Some(self.state.load(RETIRED));
+        Ok(())
+    }
+
+    /// Packets of flows that an earlier process has taken out of the pinned tables; nothing if these are new.
+    #[must_use]
+    pub const fn resumed(&self) -> Option<u64> {
+        self.resumed
     }
 
     /// An XDP program (see [`xdp_programs`]), loaded.
@@ -157,7 +198,10 @@ impl KernelSource {
 
     /// Hands over every live flow in which a packet was counted since the last poll.
     pub fn poll(&mut self, mut each: impl FnMut(SlotId, &FlowSlot)) {
-        self.flows.poll(|index, slot| each(SlotId(index), slot));
+        match self.sampling {
+            1 => self.flows.poll(|index, slot| each(SlotId(index), slot)),
+            factor => self.flows.poll(|index, slot| each(SlotId(index), &slot.scaled(factor))),
+        }
     }
 
     /// Takes flows out of the table and hands over their final counters. Waits until no running program can hold one,
@@ -169,14 +213,19 @@ impl KernelSource {
         if slots.is_empty() {
             return Ok(());
         }
-        self.flows.release(&self.grace, slots.iter().map(|id| id.0), |index, slot| each(SlotId(index), slot))?;
+        let (factor, state) = (self.sampling, &self.state);
+        self.flows.release(&self.grace, slots.iter().map(|id| id.0), |index, slot| {
+            state.add(RETIRED, slot.packets());
+            each(SlotId(index), &if factor == 1 { *slot } else { slot.scaled(factor) });
+        })?;
         self.state.subtract(LIVE, slots.len() as u64);
         Ok(())
     }
 
     /// Hands over every overflow aggregate in which a packet was counted since the last poll.
     pub fn poll_aggregates(&mut self, mut each: impl FnMut(AggregateId, &Aggregate)) {
-        self.aggregates.poll(|index, aggregate| each(AggregateId(index), aggregate));
+        let factor = self.sampling;
+        self.aggregates.poll(|index, aggregate| each(AggregateId(index), &aggregate.scaled(factor)));
     }
 
     /// As [`Self::release`], for aggregates. The first one stays: it takes what finds no other.
@@ -192,7 +241,11 @@ impl KernelSource {
         if indexes.clone().next().is_none() {
             return Ok(());
         }
-        self.aggregates.release(&self.grace, indexes, |index, aggregate| each(AggregateId(index), aggregate))
+        let (factor, state) = (self.sampling, &self.state);
+        self.aggregates.release(&self.grace, indexes, |index, aggregate| {
+            state.add(RETIRED, aggregate.packets());
+            each(AggregateId(index), &aggregate.scaled(factor));
+        })
     }
 
     /// Hands over the ARP messages that came since the last call.
@@ -258,6 +311,8 @@ impl KernelSource {
 
 /// Word of the state that counts slots in use.
 const LIVE: usize = offset_of!(TableState, live) / 8;
+/// Word of the state that counts packets taken out.
+const RETIRED: usize = offset_of!(TableState, retired_packets) / 8;
 
 fn loaded(result: Result<(), ProgramError>) -> Result<()> {
     match result {

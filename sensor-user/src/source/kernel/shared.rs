@@ -20,18 +20,29 @@ use sensor_ebpf::abi::{Aggregate, ArpMessage, FlowSlot, Half};
 pub unsafe trait Slot: Copy {
     /// Length in words.
     const WORDS: usize = size_of::<Self>() / 8;
-    /// Two words whose sum changes with every packet.
+    /// The two words that count packets.
     const PACKETS: [usize; 2];
+
+    /// Packets counted.
+    fn packets(&self) -> u64;
 }
 
 // SAFETY: integers and arrays of them; the layout asserts of the ABI leave no room for padding.
 unsafe impl Slot for FlowSlot {
     const PACKETS: [usize; 2] = [offset_of!(Self, half) / 8, (offset_of!(Self, half) + size_of::<Half>()) / 8];
+
+    fn packets(&self) -> u64 {
+        self.half.iter().map(|half| half.packets).sum()
+    }
 }
 
 // SAFETY: as above.
 unsafe impl Slot for Aggregate {
     const PACKETS: [usize; 2] = [offset_of!(Self, packets) / 8, offset_of!(Self, packets) / 8 + 1];
+
+    fn packets(&self) -> u64 {
+        self.packets.iter().sum()
+    }
 }
 
 const _: () = assert!(align_of::<FlowSlot>() == 8 && align_of::<Aggregate>() == 8);
@@ -70,6 +81,11 @@ impl SharedWords {
     /// Publishes a word.
     pub fn store(&self, index: usize, value: u64) {
         self.words()[index].store(value, Ordering::Release);
+    }
+
+    /// Adds `count` to a word.
+    pub fn add(&self, index: usize, count: u64) {
+        self.words()[index].fetch_add(count, Ordering::Relaxed);
     }
 
     /// Takes `count` from a word to which the kernel adds.

@@ -82,9 +82,10 @@ impl<S: Slot> SharedTable<S> {
         Ok(())
     }
 
-    /// Slots that a userspace process before this one had taken out when it was killed.
+    /// Slots that an earlier process had taken out of the table when it ended.
     pub fn dead(&self) -> Vec<u32> {
-        (0_u32..).take(self.capacity()).filter(|&index| self.tags.load(index as usize) & tag::STATE == tag::DEAD).collect()
+        let is_dead = |&index: &u32| self.tags.load(index as usize) & tag::STATE == tag::DEAD;
+        (0..).take(self.capacity()).filter(is_dead).collect()
     }
 }
 
