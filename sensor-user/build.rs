@@ -32,7 +32,7 @@ fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
         return Ok(PathBuf::from(given));
     }
     let target_dir = Path::new(&env::var("OUT_DIR")?).join("bpf");
-    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir).status()?;
+    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, "leuko-bpf").status()?;
     if !status.success() {
         return Err(format!("compiling the kernel program failed: {status}").into());
     }

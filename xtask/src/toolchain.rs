@@ -11,6 +11,9 @@ use std::process::Command;
 /// The version of bpf-linker that `cargo xtask setup` builds.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
+/// The kernel programs: that of the product, and the generators of the tests.
+pub const PROGRAMS: [&str; 2] = ["leuko-bpf", "leuko-traffic-bpf"];
+
 /// The target of the kernel program.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
 
@@ -99,10 +102,10 @@ pub fn linker_root() -> PathBuf {
 }
 
 impl BpfToolchain {
-    /// The command that compiles the kernel program of the package in `manifest_dir` into `target_dir`.
+    /// The command that compiles a kernel program of the package in `manifest_dir` into `target_dir`.
     ///
-    /// The object is then in `target_dir/bpfel-unknown-none/release/leuko-bpf`.
-    pub fn build_command(&self, manifest_dir: &Path, target_dir: &Path) -> Command {
+    /// The object is then in `target_dir/bpfel-unknown-none/release/` by the name of the program.
+    pub fn build_command(&self, manifest_dir: &Path, target_dir: &Path, program: &str) -> Command {
         let mut command = match &self.compiler {
             BpfCompiler::Nightly => {
                 let mut command = Command::new("rustup");
@@ -121,7 +124,7 @@ impl BpfToolchain {
         let linker = linker.to_string_lossy();
         let flags = ["-C", &linker, "-C", "link-arg=--btf", "-C", WIDE_LOADS, "-C", "debuginfo=2", "-D", "warnings"];
         command
-            .args(["--release", "--locked", "--target", BPF_TARGET, "--bin", "leuko-bpf", "--target-dir"])
+            .args(["--release", "--locked", "--target", BPF_TARGET, "--bin", program, "--target-dir"])
             .arg(target_dir)
             .current_dir(manifest_dir)
             .env_remove("RUSTFLAGS")

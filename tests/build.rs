@@ -1,0 +1,37 @@
+//! Compiles the traffic generators and hands their object to the tests as `LEUKO_TRAFFIC_OBJECT`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[allow(dead_code, reason = "shared with xtask, which uses the rest")]
+#[path = "../xtask/src/toolchain.rs"]
+mod toolchain;
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(object) => {
+            println!("cargo::rustc-env=LEUKO_TRAFFIC_OBJECT={}", object.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    const PROGRAM: &str = "leuko-traffic-bpf";
+    let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let ebpf_dir = manifest_dir.join("../sensor-ebpf");
+    for watched in [ebpf_dir.join("src"), ebpf_dir.join("Cargo.toml"), manifest_dir.join("../xtask/src/toolchain.rs")] {
+        println!("cargo::rerun-if-changed={}", watched.display());
+    }
+    let target_dir = Path::new(&env::var("OUT_DIR")?).join("bpf");
+    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, PROGRAM).status()?;
+    if !status.success() {
+        return Err(format!("compiling the traffic generators failed: {status}").into());
+    }
+    Ok(target_dir.join(toolchain::BPF_TARGET).join("release").join(PROGRAM))
+}
