@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::source::kernel::KernelSource;
+use crate::source::kernel::watch::Watch;
 
 /// The two clocks that event time is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub trait Clocks {
 pub struct Live<C> {
     /// The kernel program.
     pub source: KernelSource,
+    /// The interfaces it is attached to.
+    pub watch: Watch,
     /// Flows to incidents.
     pub engine: Engine,
     /// Time.
@@ -88,6 +91,9 @@ impl<C: Clocks> Live<C> {
         let Now { epoch: now, epoch_ns } = self.clocks.now();
         if let Some(endpoints) = self.own.changed() {
             self.engine.set_own_endpoints(endpoints);
+        }
+        if !last {
+            self.watch.reconcile(&mut self.source, begun);
         }
         let counters = self.source.counters()?;
         let engine = &mut self.engine;

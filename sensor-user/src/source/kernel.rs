@@ -2,8 +2,12 @@
 
 pub mod attach;
 pub mod interface;
+pub mod namespace;
+pub mod rtnetlink;
 mod shared;
+pub mod watch;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 
@@ -17,6 +21,8 @@ use sensor_ebpf::abi::{BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, tag};
 
 use tracing::warn;
 
+use attach::InterfaceLinks;
+use interface::InterfaceId;
 use shared::{GracePeriod, SharedWords};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
@@ -48,6 +54,7 @@ pub struct LoadOptions {
 /// The loaded program and its maps. Dropping it detaches everything.
 pub struct KernelSource {
     ebpf: Ebpf,
+    links: BTreeMap<InterfaceId, InterfaceLinks>,
     tags: SharedWords,
     slots: SharedWords,
     counters: PerCpuArray<aya::maps::MapData, Counters>,
@@ -76,7 +83,7 @@ impl KernelSource {
         let slots = map_words(&ebpf, "FLOW_SLOTS", flows as usize * SLOT_WORDS)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?).context("open map COUNTERS")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
-        Ok(Self { ebpf, tags, slots, counters, grace, seen: vec![0; flows as usize] })
+        Ok(Self { ebpf, links: BTreeMap::new(), tags, slots, counters, grace, seen: vec![0; flows as usize] })
     }
 
     /// An XDP program (see [`xdp_programs`]), loaded.
@@ -103,6 +110,7 @@ impl KernelSource {
 
     /// Detaches every program. The tables stay, and nothing writes them once a grace period has passed.
     pub fn detach(&mut self) {
+        self.links.clear();
         for (name, program) in self.ebpf.programs_mut() {
             let result = if let Program::Xdp(xdp) = program {
                 xdp.unload()

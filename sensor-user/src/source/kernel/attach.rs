@@ -1,17 +1,21 @@
 //! Puts the programs on interfaces: XDP native or generic, TC by TCX or clsact.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::{io, mem};
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcError};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
+use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 use clap::ValueEnum;
+use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::interface::Interface;
+use super::interface::{Interface, InterfaceId};
+use super::namespace::Namespace;
 use super::{KernelSource, xdp_programs};
 
 /// How the XDP program is attached.
@@ -45,7 +49,7 @@ pub enum EgressChoice {
 /// What was attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Name of the interface.
+    /// The interface as it is written in the configuration.
     pub interface: String,
     /// `native` or `generic`.
     pub xdp: &'static str,
@@ -53,91 +57,163 @@ pub struct Attached {
     pub egress: &'static str,
 }
 
+/// What holds the programs on one interface. Dropping it detaches them.
+#[derive(Debug)]
+pub struct InterfaceLinks {
+    namespace: Namespace,
+    xdp: Option<XdpLink>,
+    tc: Vec<SchedClassifierLink>,
+}
+
+impl Drop for InterfaceLinks {
+    fn drop(&mut self) {
+        let (xdp, tc) = (self.xdp.take(), mem::take(&mut self.tc));
+        // A clsact filter is no file descriptor: it is removed by netlink, which knows the namespace of its thread only.
+        if let Err(error) = self.namespace.inside(move || drop((xdp, tc))) {
+            warn!(error = format!("{error:#}"), "cannot enter a network namespace to detach");
+        }
+    }
+}
+
 impl KernelSource {
-    /// Attaches to one interface. The programs stay until this source is dropped.
+    /// Attaches to one interface, in its namespace. The programs stay until [`KernelSource::detach_from`] it, or until
+    /// this source is dropped.
     ///
     /// # Errors
-    /// When the interface is not Ethernet, has another XDP program, or the kernel refuses.
+    /// When the interface is not Ethernet, has another XDP program, or the kernel refuses; nothing stays attached then.
     pub fn attach(&mut self, interface: &Interface, xdp: XdpChoice, egress: EgressChoice) -> Result<Attached> {
-        let name = interface.name.as_str();
         interface.require_ethernet()?;
+        let (links, attached) = interface.namespace.inside(|| self.attach_inside(interface, xdp, egress))??;
+        self.links.insert(interface.id(), links);
+        info!(interface = attached.interface, xdp = attached.xdp, egress = attached.egress, "attached");
+        Ok(attached)
+    }
+
+    /// Detaches from one interface, or forgets it when it is gone. False when nothing was attached to it.
+    pub fn detach_from(&mut self, interface: InterfaceId) -> bool {
+        self.links.remove(&interface).is_some()
+    }
+
+    /// Tells the kernel program which interfaces are watched, so that a packet that came in by one of them and leaves
+    /// by another is counted once. An index in this set means a watched interface in every namespace that is watched.
+    ///
+    /// # Errors
+    /// When the kernel refuses the update.
+    pub fn set_watched(&mut self, ifindexes: &BTreeSet<u32>) -> Result<()> {
+        let _ = ifindexes;
+        Ok(())
+    }
+
+    fn attach_inside(
+        &mut self,
+        interface: &Interface,
+        xdp: XdpChoice,
+        egress: EgressChoice,
+    ) -> Result<(InterfaceLinks, Attached)> {
+        let mut links = InterfaceLinks { namespace: interface.namespace.clone(), xdp: None, tc: Vec::new() };
         let native = match xdp {
             XdpChoice::Generic => false,
             XdpChoice::Native => {
-                self.attach_xdp(name, XdpMode::Driver)?;
+                links.xdp = Some(self.attach_xdp(interface, XdpMode::Driver)?);
                 true
             }
-            XdpChoice::Auto => match self.attach_xdp(name, XdpMode::Driver) {
-                Ok(()) => true,
-                Err(error) if is_taken(&error) => return Err(error),
+            XdpChoice::Auto => match self.attach_xdp(interface, XdpMode::Driver) {
+                Ok(link) => {
+                    links.xdp = Some(link);
+                    true
+                }
+                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => {
-                    warn!(interface = name, error = format!("{error:#}"), "no native XDP, falling back to generic");
+                    let error = format!("{error:#}");
+                    warn!(interface = %interface, error, "no native XDP, falling back to generic");
                     false
                 }
             },
         };
         if !native {
-            self.attach_xdp(name, XdpMode::Skb)?;
+            links.xdp = Some(self.attach_xdp(interface, XdpMode::Skb)?);
         }
         let hook = TcHook::choose(egress);
         if !native {
-            self.attach_tc(name, TcAttachType::Ingress, hook)?;
+            let (link, _) = self.attach_tc(interface, TcAttachType::Ingress, hook)?;
+            links.tc.push(link);
         }
         let egress = match egress {
             EgressChoice::Off => "off",
             EgressChoice::Auto | EgressChoice::Tcx | EgressChoice::Clsact => {
-                self.attach_tc(name, TcAttachType::Egress, hook)?
+                let (link, by) = self.attach_tc(interface, TcAttachType::Egress, hook)?;
+                links.tc.push(link);
+                by
             }
         };
         let xdp = if native { "native" } else { "generic" };
-        let attached = Attached { interface: name.to_owned(), xdp, egress };
-        info!(interface = name, xdp = attached.xdp, egress = attached.egress, "attached");
-        Ok(attached)
+        Ok((links, Attached { interface: interface.to_string(), xdp, egress }))
     }
 
-    fn attach_xdp(&mut self, interface: &str, mode: XdpMode) -> Result<()> {
+    fn attach_xdp(&mut self, interface: &Interface, mode: XdpMode) -> Result<XdpLink> {
         let [native, generic] = xdp_programs();
         let (program, adjective) = if mode == XdpMode::Skb { (generic, "generic") } else { (native, "native") };
-        let result = self.xdp(program)?.attach(interface, mode).map(|_| ());
+        let xdp = self.xdp(program)?;
+        let result = xdp.attach_to_if_index(interface.link.index, mode).and_then(|link| xdp.take_link(link));
         let taken = result.as_ref().err().and_then(os_error).is_some_and(is_busy);
         let result = result.with_context(|| format!("attach {program} to {interface} in {adjective} mode"));
         if taken {
+            let (ip, name) = (interface.ip(), &interface.link.name);
             return result.context(format!(
-                "{interface} already has another XDP program (see `ip link show dev {interface}`); stop what attached \
-                 it, or choose another interface with --interface"
+                "{interface} already has another XDP program (see `{ip} link show dev {name}`); stop what attached it, \
+                 or choose another interface with --interface"
             ));
         }
         result
     }
 
-    fn attach_tc(&mut self, interface: &str, way: TcAttachType, hook: TcHook) -> Result<&'static str> {
+    fn attach_tc(
+        &mut self,
+        interface: &Interface,
+        way: TcAttachType,
+        hook: TcHook,
+    ) -> Result<(SchedClassifierLink, &'static str)> {
         let program = if way == TcAttachType::Egress { "leuko_egress" } else { "leuko_ingress" };
+        let name = interface.link.name.as_str();
+        let classifier = self.classifier(program)?;
+        let mut attach = |options: TcAttachOptions| -> Result<SchedClassifierLink, ProgramError> {
+            let link = classifier.attach_with_options(name, way, options)?;
+            classifier.take_link(link)
+        };
         if let TcHook::Tcx { or_clsact } = hook {
-            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-            match self.classifier(program)?.attach_with_options(interface, way, order) {
-                Ok(_) => return Ok("tcx"),
+            match attach(TcAttachOptions::TcxOrder(LinkOrder::default())) {
+                Ok(link) => return still_called(interface).map(|()| (link, "tcx")),
                 Err(error) if or_clsact => {
-                    warn!(interface, error = format!("{error:#}"), "no TCX, falling back to clsact");
+                    warn!(interface = %interface, error = format!("{error:#}"), "no TCX, falling back to clsact");
                 }
                 Err(error) => return Err(error).with_context(|| format!("attach {program} to {interface} by TCX")),
             }
         }
-        match tc::qdisc_add_clsact(interface) {
+        match tc::qdisc_add_clsact(name) {
             Ok(()) | Err(TcError::AlreadyAttached) => {}
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(error).with_context(|| format!("add a clsact qdisc to {interface}")),
         }
         // A clsact filter outlives a killed process, unlike the links of XDP and TCX.
-        match tc::qdisc_detach_program(interface, way, program) {
-            Ok(()) => warn!(interface, program, "removed the filter that a killed sensor had left"),
+        match tc::qdisc_detach_program(name, way, program) {
+            Ok(()) => {
+                warn!(interface = %interface, program, "removed the filter that a killed sensor had left");
+            }
             Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => bail!("remove a stale {program} filter from {interface}: {error}"),
         }
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        self.classifier(program)?
-            .attach_with_options(interface, way, options)
+        let link = attach(TcAttachOptions::Netlink(NlOptions::default()))
             .with_context(|| format!("attach {program} to {interface} by clsact"))?;
-        Ok("clsact")
+        still_called(interface).map(|()| (link, "clsact"))
+    }
+}
+
+/// TC programs are attached by name; the interface may have been renamed, and the name given to another.
+fn still_called(interface: &Interface) -> Result<()> {
+    let name = interface.link.name.as_str();
+    match if_nametoindex(name) {
+        Ok(index) if index == interface.link.index => Ok(()),
+        Ok(_) | Err(_) => bail!("{interface} was renamed or removed while programs were attached to it"),
     }
 }
 
@@ -158,8 +234,10 @@ impl TcHook {
     }
 }
 
-fn is_taken(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<ProgramError>().and_then(os_error).is_some_and(is_busy)
+/// Generic mode would be refused as well: another program is there, or the interface is not.
+fn is_final(error: &anyhow::Error) -> bool {
+    let errno = error.downcast_ref::<ProgramError>().and_then(os_error);
+    errno.is_some_and(|errno| is_busy(errno) || errno == libc::ENODEV)
 }
 
 fn is_busy(errno: i32) -> bool {
