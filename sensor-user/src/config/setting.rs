@@ -65,8 +65,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 pub const SETTINGS: [Setting; 38] = [
     list(
         "interfaces",
-        "Names, patterns (\"eth*\", \"veth?\"), either in another network namespace (\"blue:eth0\"). Of a bridge and its \
-         ports, the ports are watched. None: the interface of the default route.",
+        "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
     ),
     scalar("interval", "How often flows are looked at, 100ms to 60s. Default 1s."),
     scalar("warmup", "How long normal traffic is learned before anomalies are reported, 0s to 24h. Default 60s."),
