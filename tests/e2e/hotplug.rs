@@ -78,6 +78,7 @@ fn an_interface_that_is_taken_is_waited_for() -> Result<()> {
     assert!(told[0].starts_with("refused eth0") && told[0].contains("already has another XDP program"), "{told:?}");
     assert_eq!(sensor.reconcile(), [""; 0], "told once");
     drop(other);
+    until_free(&pair.server, "eth0")?;
     assert_eq!(sensor.reconcile(), ["attached eth0 native tcx"], "it has changed");
 
     for spec in ["eth0", "eth*"] {
@@ -113,6 +114,7 @@ fn of_a_bridge_and_its_ports_the_ports_are_watched() -> Result<()> {
     sensor.expect_udp(&pair, 1001, 25)?;
     assert_eq!(sensor.reconcile(), [""; 0]);
     drop(sensor);
+    until_free(&bridge, "port1")?;
 
     let mut sensor = bridge.inside(|| Sensor::start(&["br0", "port1"], XdpChoice::Auto, EgressChoice::Auto))??;
     assert_eq!(sensor.reconcile(), [""; 0]);
@@ -140,7 +142,7 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
         let by_clsact = filters(&pair.server)?;
         assert_eq!(by_clsact.contains("leuko_egress"), egress == EgressChoice::Clsact, "{by_clsact}");
         drop(sensor);
-        assert!(!pair.server.ip("link show dev eth0")?.contains("xdp"));
+        until_free(&pair.server, "eth0")?;
         assert!(!filters(&pair.server)?.contains("leuko"));
     }
 
@@ -263,6 +265,12 @@ fn send(pair: &Pair, port: u16, packets: u64) -> Result<()> {
         socket.send(b"hello")?;
     }
     Ok(())
+}
+
+/// A process that another test has just forked may hold a link a moment longer, until it runs its program.
+fn until_free(namespace: &Namespace, interface: &str) -> Result<()> {
+    let show = format!("link show dev {interface}");
+    until("the end of an XDP link", SOON, || (!namespace.ip(&show).ok()?.contains("xdp")).then_some(()))
 }
 
 /// The clsact filters of `eth0`.

@@ -128,6 +128,9 @@ fn link(interface: &Interface) -> Check {
 fn driver(interface: &Interface, driver: Option<&str>, mode: XdpChoice) -> Check {
     let check = |found: String| Check::ok(AREA, format!("{interface} driver"), found);
     let Some(driver) = driver else {
+        if interface.namespace.name().is_some() {
+            return check("not told in another namespace; whether it has native XDP shows when attaching".to_owned());
+        }
         return check("virtual interface; whether it has native XDP shows when attaching".to_owned());
     };
     let is_native = NATIVE.contains(&driver);

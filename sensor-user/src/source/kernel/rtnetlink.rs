@@ -176,9 +176,7 @@ fn link(body: &[u8]) -> Option<Link> {
             IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_MASTER => link.master = u32_at(value, 0).filter(|&master| master != 0),
             IFLA_LINKINFO => kind = nested(value, IFLA_INFO_KIND).map_or(kind, text),
-            IFLA_XDP => {
-                link.xdp = nested(value, IFLA_XDP_ATTACHED).and_then(|mode| mode.first()).is_some_and(|&m| m != 0)
-            }
+            IFLA_XDP => link.xdp = nested(value, IFLA_XDP_ATTACHED).is_some_and(|mode| mode != [0]),
             _ => {}
         }
     }

@@ -100,13 +100,12 @@ impl Watch {
         let mut watch = Self { places, xdp, egress, told: BTreeSet::new() };
         let mut refused = None;
         for change in watch.apply(source, at) {
-            match change {
-                Change::Refused { by_name: true, error, .. } => return Err(error),
-                Change::Refused { error, ref interface, .. } => {
-                    warn!(interface, error = format!("{error:#}"), "cannot watch an interface; it is tried again");
-                    refused = refused.or(Some(error));
-                }
-                other => other.log(),
+            if let Change::Refused { by_name: true, error, .. } = change {
+                return Err(error);
+            }
+            change.log();
+            if let Change::Refused { error, .. } = change {
+                refused = refused.or(Some(error));
             }
         }
         match refused {
