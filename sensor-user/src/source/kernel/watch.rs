@@ -212,10 +212,10 @@ impl Watch {
         if watched == self.told {
             return;
         }
-        match source.set_watched(&watched) {
-            Ok(()) => self.told = watched,
-            Err(error) => warn!(error = format!("{error:#}"), "forwarded packets may be counted twice"),
+        if let Err(error) = source.set_watched(&watched) {
+            warn!(error = format!("{error:#}"), "forwarded packets may be counted twice");
         }
+        self.told = watched;
     }
 }
 
@@ -226,8 +226,12 @@ impl Change {
             Self::Attached(_) => {}
             Self::Gone { interface } => info!(interface, "gone, no longer watched"),
             Self::Renamed { from, to } => info!(from, to, "renamed, still watched"),
-            Self::Skipped { interface, why, by_name: true } => warn!(interface, %why, "not watched"),
-            Self::Skipped { interface, why, by_name: false } => info!(interface, %why, "not watched"),
+            Self::Skipped { interface, why, by_name: true } => {
+                warn!(interface, why = why.to_string(), "not watched");
+            }
+            Self::Skipped { interface, why, by_name: false } => {
+                info!(interface, why = why.to_string(), "not watched");
+            }
             Self::Refused { interface, error, .. } => {
                 warn!(interface, error = format!("{error:#}"), "cannot watch an interface; it is tried again");
             }
