@@ -68,7 +68,7 @@ pub enum Command {
 #[command(after_help = "Examples:
   sudo leuko run
   sudo leuko run --interface eth0,eth1 --xdp-mode native
-  sudo leuko run --interface 'veth*,blue:eth0'  what appears later, and what is in the namespace blue
+  sudo leuko run --interface 'veth*,blue:eth0'   what appears later, and what is in the namespace blue
   leuko run --json --duration 5m               incidents as JSON lines, for five minutes
   leuko run --fresh --warmup 0s                no learning, and no baseline of an earlier run
   LEUKO_TELEGRAM_CHAT_IDS=42 leuko run --metrics-listen off

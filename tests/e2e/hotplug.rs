@@ -5,7 +5,9 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aya::programs::{SchedClassifier, TcAttachType};
 use leuko::source::kernel::attach::{EgressChoice, XdpChoice};
+use leuko::source::kernel::interface::Interface;
 use leuko::source::kernel::watch::{Change, Watch};
 use leuko::source::kernel::{KernelSource, LoadOptions};
 use nix::sys::signal::Signal;
@@ -87,6 +89,27 @@ fn an_interface_that_is_taken_is_waited_for() -> Result<()> {
     }
     let error = start("nosuch0")?.err().context("an interface that does not exist")?.to_string();
     assert!(error.contains("nosuch0") && error.contains("eth0, first, lo, second"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_name_that_was_given_to_another_interface_attaches_to_neither() -> Result<()> {
+    if !require(&[Need::Root, Need::Tool("ip"), Need::Tool("tc")]) {
+        return Ok(());
+    }
+    let server = Lab::new()?.namespace("server")?;
+    server.ip("link add eth0 type veth peer name eth1")?;
+    let mut listed = server.inside(|| Interface::find("eth1"))??;
+    listed.link.name = "eth0".to_owned();
+    for (xdp, egress) in [(XdpChoice::Auto, EgressChoice::Auto), (XdpChoice::Generic, EgressChoice::Clsact)] {
+        let mut source = KernelSource::load(LOADED)?;
+        let error = source.attach(&listed, xdp, egress).err().context("attached to two interfaces")?;
+        assert!(error.to_string().contains("eth0 was renamed or removed"), "{error:#}");
+        until_free(&server, "eth1")?;
+        let by_tcx = || server.inside(|| SchedClassifier::query_tcx("eth0", TcAttachType::Egress)).ok()?.ok();
+        until("the end of a TCX link", SOON, || by_tcx()?.1.is_empty().then_some(()))?;
+        assert!(!filters(&server)?.contains("leuko"));
+    }
     Ok(())
 }
 

@@ -122,8 +122,9 @@ impl KernelSource {
                     links.xdp = Some(link);
                     true
                 }
-                Err(error) if is_final(&error) => return Err(error),
+                Err(error) if is_taken(&error) => return Err(error),
                 Err(error) => {
+                    still_called(interface)?;
                     let error = format!("{error:#}");
                     warn!(interface = %interface, error, "no native XDP, falling back to generic");
                     false
@@ -208,7 +209,8 @@ impl KernelSource {
     }
 }
 
-/// TC programs are attached by name; the interface may have been renamed, and the name given to another.
+/// TC programs are attached by name; the interface may have been renamed, and the name given to another. One that is
+/// gone is not told from one that lacks something by the kernel's refusal.
 fn still_called(interface: &Interface) -> Result<()> {
     let name = interface.link.name.as_str();
     match if_nametoindex(name) {
@@ -234,10 +236,8 @@ impl TcHook {
     }
 }
 
-/// Generic mode would be refused as well: another program is there, or the interface is not.
-fn is_final(error: &anyhow::Error) -> bool {
-    let errno = error.downcast_ref::<ProgramError>().and_then(os_error);
-    errno.is_some_and(|errno| is_busy(errno) || errno == libc::ENODEV)
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ProgramError>().and_then(os_error).is_some_and(is_busy)
 }
 
 fn is_busy(errno: i32) -> bool {

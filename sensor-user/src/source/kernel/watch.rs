@@ -188,18 +188,32 @@ impl Watch {
                 }
                 Some(Change::Skipped { interface: full(&link.name), why, by_name })
             }
-            Step::Attach { link, by_name } => {
-                let interface = place.interface(&link)?;
-                match source.attach(&interface, self.xdp, self.egress) {
-                    Ok(attached) => {
-                        place.roster.attached(&link);
-                        Some(Change::Attached(attached))
-                    }
-                    Err(error) if place.roster.refused(&link, at) => {
-                        Some(Change::Refused { interface: interface.to_string(), by_name, error })
-                    }
-                    Err(_) => None,
-                }
+            Step::Attach { link, by_name } => self.attach(index, &link, by_name, source, at),
+        }
+    }
+
+    fn attach(
+        &mut self,
+        index: usize,
+        link: &Link,
+        by_name: bool,
+        source: &mut KernelSource,
+        at: Duration,
+    ) -> Option<Change> {
+        let place = &mut self.places[index];
+        let interface = place.interface(link)?;
+        match source.attach(&interface, self.xdp, self.egress) {
+            Ok(attached) => {
+                place.roster.attached(link);
+                Some(Change::Attached(attached))
+            }
+            Err(error) => {
+                let is_news = place.roster.refused(link, at);
+                // Interfaces of containers may be gone as soon as they were listed.
+                let is_listed = |place: &Place| place.links.iter().any(|other| other.index == link.index);
+                let is_gone = !by_name && place.list().is_ok() && !is_listed(place);
+                let refused = Change::Refused { interface: interface.to_string(), by_name, error };
+                (is_news && !is_gone).then_some(refused)
             }
         }
     }
