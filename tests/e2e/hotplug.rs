@@ -159,9 +159,10 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
     let (client, server) = (pair.client.name().to_owned(), pair.server.name().to_owned());
     let specs = [format!("{server}:eth0"), format!("{client}:veth?")];
     let specs = specs.each_ref().map(String::as_str);
-    for (xdp, egress) in [(XdpChoice::Auto, EgressChoice::Auto), (XdpChoice::Generic, EgressChoice::Clsact)] {
+    let ways = [(XdpChoice::Auto, EgressChoice::Auto, 1001), (XdpChoice::Generic, EgressChoice::Clsact, 1002)];
+    for (xdp, egress, port) in ways {
         let mut sensor = Sensor::start(&specs, xdp, egress)?;
-        sensor.expect_udp(&pair, 1001, 10)?;
+        sensor.expect_udp(&pair, port, 10)?;
         let by_clsact = filters(&pair.server)?;
         assert_eq!(by_clsact.contains("leuko_egress"), egress == EgressChoice::Clsact, "{by_clsact}");
         drop(sensor);
@@ -183,7 +184,7 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
     let pair = Pair { client, server: lab.namespace("server")? };
     connect(&pair)?;
     assert_eq!(sensor.reconcile(), [format!("attached {server}:eth0 native tcx")]);
-    sensor.expect_udp(&pair, 1002, 10)
+    sensor.expect_udp(&pair, 1003, 10)
 }
 
 #[test]
@@ -279,11 +280,12 @@ fn connect(pair: &Pair) -> Result<()> {
     )
 }
 
-/// Datagrams from a port of the client to an open port of the server that nobody reads.
+/// Datagrams from a port of the client to the same port of the server, which is open and nobody reads. A port is for one
+/// call: a process that another test has just forked may hold it a moment longer.
 fn send(pair: &Pair, port: u16, packets: u64) -> Result<()> {
-    let _sink = pair.server.inside(|| UdpSocket::bind((Pair::SERVER, 9)))??;
+    let _sink = pair.server.inside(|| UdpSocket::bind((Pair::SERVER, port)))??;
     let socket = pair.client.inside(|| UdpSocket::bind((Pair::CLIENT, port)))??;
-    socket.connect((Pair::SERVER, 9))?;
+    socket.connect((Pair::SERVER, port))?;
     for _ in 0..packets {
         socket.send(b"hello")?;
     }
