@@ -73,6 +73,7 @@ pub const DEFAULT_PIN: &str = "/sys/fs/bpf/leuko";
 #[command(after_help = "Examples:
   sudo leuko run
   sudo leuko run --interface eth0,eth1 --xdp-mode native
+  sudo leuko run --interface 'veth*,blue:eth0'   what appears later, and what is in the namespace blue
   leuko run --json --duration 5m               incidents as JSON lines, for five minutes
   sudo leuko run --pin                         go on counting across restarts and upgrades
   leuko run --fresh --warmup 0s                no learning, and no baseline of an earlier run
@@ -80,7 +81,8 @@ pub const DEFAULT_PIN: &str = "/sys/fs/bpf/leuko";
 
 Needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. SIGINT and SIGTERM stop it.")]
 pub struct RunArgs {
-    /// Interface to watch; repeat it or use commas for several [default: that of the default route]
+    /// Interface to watch: eth0, a pattern such as 'eth*', or either in a network namespace, blue:eth0; repeat it or use
+    /// commas for several [default: that of the default route]
     #[arg(short, long, value_name = "IF", value_delimiter = ',')]
     pub interface: Vec<String>,
     /// How often flows are looked at, 100ms to 60s [default: 1s]
@@ -177,7 +179,7 @@ Exits with 1 when a check fails. Nothing is changed, and no message is sent to a
 whether they are there. --try-attach attaches the programs for a moment, which may interrupt the link on some
 network cards.")]
 pub struct DoctorArgs {
-    /// Interface to check; repeat it or use commas for several [default: as `leuko run`]
+    /// Interface to check, as for `leuko run`; repeat it or use commas for several [default: as `leuko run`]
     #[arg(short, long, value_name = "IF", value_delimiter = ',')]
     pub interface: Vec<String>,
     /// Print one JSON object in place of a table

@@ -2,6 +2,7 @@
 
 pub mod datapath;
 mod environment;
+pub mod interface;
 mod layers;
 pub mod network;
 mod print;
@@ -24,11 +25,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::datapath::{Sampling, Tunnel};
+use self::interface::InterfaceSpec;
 use self::layers::Layers;
 pub use self::layers::{Origin, Override};
 use self::network::Network;
 use self::setting::Setting;
-use self::value::{FlowCapacity, InterfaceName, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
+use self::value::{FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
 
@@ -40,7 +42,7 @@ pub const DEFAULT_FILE: &str = "/etc/leuko/leuko.toml";
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to watch, without duplicates; empty for the interface of the default route.
-    pub interfaces: Vec<InterfaceName>,
+    pub interfaces: Vec<InterfaceSpec>,
     /// Time between two polls of the flow table.
     pub interval: Interval,
     /// Time of learning before there is a baseline; zero for none.
@@ -256,9 +258,9 @@ impl Config {
 
     /// Rules about more than one value: the keys concerned, and what is wrong.
     fn check(&self) -> Result<(), (&'static [&'static str], String)> {
-        let mut names: Vec<&str> = self.interfaces.iter().map(InterfaceName::as_str).collect();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let mut specs: Vec<&InterfaceSpec> = self.interfaces.iter().collect();
+        specs.sort_unstable();
+        if let Some(twice) = specs.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err((&["interfaces"], format!("lists {} twice", twice[0])));
         }
         if !self.warmup.get().is_zero() && self.warmup.get() < self.interval.get() {

@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::source::kernel::KernelSource;
+use crate::source::kernel::watch::Watch;
 
 /// The two clocks that event time is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub trait Clocks {
 pub struct Live<C> {
     /// The kernel program.
     pub source: KernelSource,
+    /// The interfaces it is attached to.
+    pub watch: Watch,
     /// Flows to incidents.
     pub engine: Engine,
     /// Time.
@@ -55,8 +58,8 @@ pub struct Live<C> {
 }
 
 impl<C: Clocks> Live<C> {
-    /// Polls until `stop` is ready, then detaches, takes in what is left, and closes every incident. `each` is called
-    /// at every tick, the last one included.
+    /// Polls until `stop` is ready, then detaches, takes in what is left, and closes every incident. What is pinned stays
+    /// attached, with its live flows, for the next process. `each` is called at every tick, the last one included.
     ///
     /// # Errors
     /// When the kernel's tables cannot be read.
@@ -77,8 +80,12 @@ impl<C: Clocks> Live<C> {
             let tick = self.tick(false)?;
             each(&mut self.engine, &tick)?;
         }
-        info!("detaching");
-        self.source.detach();
+        if self.source.is_pinned() {
+            info!("leaving the programs attached");
+        } else {
+            info!("detaching");
+            self.source.detach();
+        }
         let tick = self.tick(true)?;
         each(&mut self.engine, &tick)
     }
@@ -89,11 +96,14 @@ impl<C: Clocks> Live<C> {
         if let Some(endpoints) = self.own.changed() {
             self.engine.set_own_endpoints(endpoints);
         }
+        if !last {
+            self.watch.reconcile(&mut self.source, begun);
+        }
         let counters = self.source.counters()?;
         let engine = &mut self.engine;
         self.source.poll(|id, slot| engine.observe(id, slot, epoch_ns, now));
         let polled = self.clocks.stopwatch().saturating_sub(begun);
-        let ended = if last { engine.drain() } else { engine.expire(now) };
+        let ended = if last && !self.source.is_pinned() { engine.drain() } else { engine.expire(now) };
         self.source
             .release(&ended, |id, slot| engine.retire(id, slot, epoch_ns, now))
             .context("wait for running programs before reusing flow slots")?;

@@ -239,8 +239,7 @@ impl Sensor {
     fn attach(namespace: &Namespace, xdp: XdpChoice, egress: EgressChoice) -> Result<Self> {
         namespace.inside(|| {
             let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, ..LoadOptions::default() })?;
-            let interface = Interface { name: "eth0".to_owned(), hardware: 1 };
-            let attached = source.attach(&interface, xdp, egress)?;
+            let attached = source.attach(&Interface::find("eth0")?, xdp, egress)?;
             Ok(Self { source, attached, total: 0, latest: BTreeMap::new() })
         })?
     }

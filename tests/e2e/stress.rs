@@ -244,8 +244,7 @@ impl Table {
     fn watch(namespace: &Namespace, flows: u32) -> Result<Self> {
         let mut source = KernelSource::load(LoadOptions { flows, seed: 0x5eed, ..LoadOptions::default() })?;
         namespace.inside(|| {
-            let interface = Interface { name: "eth0".to_owned(), hardware: 1 };
-            source.attach(&interface, XdpChoice::Native, EgressChoice::Tcx)
+            source.attach(&Interface::find("eth0")?, XdpChoice::Native, EgressChoice::Tcx)
         })??;
         Ok(Self { source, live: BTreeSet::new(), released: Vec::new(), aggregates: BTreeMap::new() })
     }

@@ -28,7 +28,8 @@ use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetr
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
-use crate::source::kernel::interface::{Interface, own_addresses};
+use crate::source::kernel::interface::own_addresses;
+use crate::source::kernel::watch::{Watch, or_default_route};
 use crate::source::kernel::{KernelSource, LoadOptions};
 use crate::terminal::{Reader, Status};
 use crate::web::{self, Health, WebState};
@@ -43,7 +44,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCode> {
     let stop = Arc::new(Notify::new());
     let signals = signals()?;
-    let interfaces = interfaces(config)?;
+    let specs = or_default_route(&config.interfaces)?;
     let metrics = Arc::new(Metrics::new(&Registry::new(), &VOCABULARY).context("register metrics")?);
     metrics.process_started(wall_clock());
     let health = Arc::new(Health::new(config.interval.get()));
@@ -70,12 +71,13 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         pin: config.kernel.pin.clone(),
     })?;
     let kernel_log = kernel_log(&mut source)?;
-    for interface in &interfaces {
-        source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;
-    }
+    let programs = (config.kernel.xdp_mode, config.kernel.egress);
+    let watch = Watch::start(&specs, programs, &mut source, SystemClocks.stopwatch())?;
+    source.remove_stale_links().context("detach from what is not watched any more")?;
     let mut live = Live {
         engine: Engine::new(EngineConfig { baseline: saved, own_endpoints: own.current(), ..engine_config(config) }),
         source,
+        watch,
         clocks: SystemClocks,
         interval: config.interval.get(),
         own,
@@ -166,13 +168,6 @@ fn summary(engine: &Engine, tick: &Tick, began: Timestamp) -> SummaryLine {
         lost,
         duration_s: (tick.now.since(began).as_secs_f64() * 1e6).round() / 1e6,
     }
-}
-
-fn interfaces(config: &Config) -> Result<Vec<Interface>> {
-    if config.interfaces.is_empty() {
-        return Ok(vec![Interface::of_default_route()?]);
-    }
-    config.interfaces.iter().map(|name| Interface::find(name.as_str())).collect()
 }
 
 /// Serves the metrics in the background; says where.

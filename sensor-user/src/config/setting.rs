@@ -63,7 +63,10 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 
 /// In the order in which they are printed. A section is complete before the next begins.
 pub const SETTINGS: [Setting; 41] = [
-    list("interfaces", "Interfaces to watch. None: the one of the default route."),
+    list(
+        "interfaces",
+        "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
+    ),
     scalar("interval", "How often flows are looked at, 100ms to 60s. Default 1s."),
     scalar("warmup", "How long normal traffic is learned before anomalies are reported, 0s to 24h. Default 60s."),
     text("state_dir", "Where the learned baseline is kept. Default /var/lib/leuko."),

@@ -33,7 +33,7 @@ fn nothing_configured_is_the_default() {
 fn everything_can_be_configured() {
     let config = load(
         r#"
-        interfaces = ["eth0", "eth1"]
+        interfaces = ["eth0", "veth*", "blue:eth?"]
         interval = "500ms"
         warmup = 0
         state_dir = "/tmp/leuko"
@@ -94,6 +94,7 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
             "leuko.toml:1: interfaces: invalid type: string \"eth0\", expected a list in brackets",
         ),
         ("interfaces = [\n\"eth0\",\n\"a/b\"]", "leuko.toml:1: interfaces: \"a/b\" is not the name of an interface"),
+        ("interfaces = [\"blue:\"]", "leuko.toml:1: interfaces: \"blue:\" is not the name of an interface"),
         ("interfaces = [\"eth0\", \"eth0\"]", "leuko.toml:1: interfaces: lists eth0 twice"),
         (
             "\n[kernel]\nxdp_mode = \"nativ\"",
@@ -266,7 +267,7 @@ fn no_secret_is_ever_printed() {
 
 #[test]
 fn what_is_printed_can_be_read_again_but_for_secrets() {
-    let text = "log_file = \"/x\"\nsensor = \"s\"\ninterfaces = [\"eth0\"]\nwarmup = 0\n[detect]\nallow = [\"10.0.0.0/8\"]\n\
+    let text = "log_file = \"/x\"\nsensor = \"s\"\ninterfaces = [\"eth0\", \"blue:veth*\"]\nwarmup = 0\n[detect]\nallow = [\"10.0.0.0/8\"]\n\
                 [[notify.alertmanager]]\nurl = \"http://a\"\n\
                 basic_auth = { username = \"u\", password_file = \"/p\" }\n\
                 [[notify.alertmanager]]\nurl = \"http://b\"\nbearer_token_file = \"/t\"\n\

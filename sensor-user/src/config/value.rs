@@ -121,46 +121,6 @@ impl From<FlowCapacity> for u32 {
     }
 }
 
-/// Name of a network interface, which need not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct InterfaceName(String);
-
-impl InterfaceName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for InterfaceName {
-    type Error = String;
-
-    /// The rules of the kernel's `dev_valid_name`, but for the colon, which it forbids as well.
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        let valid = (1..=15).contains(&name.len())
-            && !matches!(name.as_str(), "." | "..")
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':'));
-        if valid {
-            return Ok(Self(name));
-        }
-        Err(format!("{name:?} is not the name of an interface: 1 to 15 characters, no space, no slash and no colon"))
-    }
-}
-
-impl From<InterfaceName> for String {
-    fn from(name: InterfaceName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for InterfaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// What the sensor is called in alerts and messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -4,8 +4,11 @@ use aya::programs::loaded_programs;
 
 use super::{Check, kernel};
 use crate::config::Config;
+use crate::config::interface::{InterfaceSpec, NamePattern};
 use crate::source::kernel::attach::XdpChoice;
 use crate::source::kernel::interface::Interface;
+use crate::source::kernel::watch::choice::{Choice, Skip};
+use crate::source::kernel::watch::{Finding, Place, or_default_route};
 use crate::source::kernel::{KernelSource, LoadOptions};
 
 const AREA: &str = "network";
@@ -59,44 +62,75 @@ const FLAPPING: [&str; 12] =
 const PROG_TYPE_XDP: u32 = 6;
 
 pub fn checks(config: &Config, try_attach: bool) -> Vec<Check> {
-    let interfaces: Vec<_> = if config.interfaces.is_empty() {
-        vec![("default route".to_owned(), Interface::of_default_route())]
-    } else {
-        config.interfaces.iter().map(|name| (name.to_string(), Interface::find(name.as_str()))).collect()
+    let mut checks = match or_default_route(&config.interfaces) {
+        Ok(specs) => Place::of(&specs).iter_mut().flat_map(|place| place_checks(place, config, try_attach)).collect(),
+        Err(error) => vec![Check::ok(AREA, "default route", "not found").fail(format!("{error:#}"))],
     };
-    let mut checks = Vec::new();
-    for (asked, found) in interfaces {
-        match found {
-            Err(error) => checks.push(Check::ok(AREA, asked, "not found").fail(format!("{error:#}"))),
-            Ok(interface) => {
-                checks.push(link(&interface));
-                checks.push(driver(&interface, interface.driver().as_deref(), config.kernel.xdp_mode));
-                if try_attach {
-                    checks.push(attach(&interface, config));
-                }
-            }
-        }
-    }
     if kernel::is_privileged() {
         checks.push(other_programs(&names_of_xdp_programs()));
     }
     checks
 }
 
+fn place_checks(place: &mut Place, config: &Config, try_attach: bool) -> Vec<Check> {
+    let findings = place.survey();
+    let spec =
+        |pattern: &NamePattern| InterfaceSpec { namespace: place.name.clone(), pattern: pattern.clone() }.to_string();
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(error) => {
+            let specs: Vec<String> = place.patterns.iter().map(spec).collect();
+            return vec![Check::ok(AREA, specs.join(", "), "not found").fail(format!("{error:#}"))];
+        }
+    };
+    let checks = findings.iter().flat_map(|(pattern, finding)| match finding {
+        Finding::Missing(message) => vec![Check::ok(AREA, spec(pattern), "not found").fail(message)],
+        Finding::Nothing => {
+            let check = Check::ok(AREA, spec(pattern), "no interface matches yet");
+            vec![check.warn("one that appears is watched from then on; is this what is meant?")]
+        }
+        Finding::Found(interface, choice) => interface_checks(interface, choice, config, try_attach),
+    });
+    checks.collect()
+}
+
+fn interface_checks(interface: &Interface, choice: &Choice, config: &Config, try_attach: bool) -> Vec<Check> {
+    match &choice.skip {
+        Some(why @ Skip::Upper { .. }) => {
+            let check = Check::ok(AREA, interface.to_string(), format!("not watched: {why}"));
+            return vec![if choice.by_name { check.warn("take it off the list, or what it stands on") } else { check }];
+        }
+        Some(why @ Skip::NotEthernet { .. }) if !choice.by_name => {
+            return vec![Check::ok(AREA, interface.to_string(), format!("not watched: {why}"))];
+        }
+        Some(Skip::NotEthernet { .. }) | None => {}
+    }
+    let driver = driver(interface, interface.driver().as_deref(), config.kernel.xdp_mode);
+    let mut checks = vec![link(interface), driver];
+    if try_attach {
+        checks.push(attach(interface, config));
+    }
+    checks
+}
+
 fn link(interface: &Interface) -> Check {
-    let check = |found: String| Check::ok(AREA, interface.name.as_str(), found);
+    let check = |found: String| Check::ok(AREA, interface.to_string(), found);
     if let Err(error) = interface.require_ethernet() {
         return check("no Ethernet".to_owned()).fail(format!("{error:#}"));
     }
-    if !interface.is_up() {
-        return check("Ethernet, down".to_owned()).warn(format!("ip link set dev {} up", interface.name));
+    if !interface.link.up {
+        let advice = format!("{} link set dev {} up", interface.ip(), interface.link.name);
+        return check("Ethernet, down".to_owned()).warn(advice);
     }
     check("Ethernet, up".to_owned())
 }
 
 fn driver(interface: &Interface, driver: Option<&str>, mode: XdpChoice) -> Check {
-    let check = |found: String| Check::ok(AREA, format!("{} driver", interface.name), found);
+    let check = |found: String| Check::ok(AREA, format!("{interface} driver"), found);
     let Some(driver) = driver else {
+        if interface.namespace.name().is_some() {
+            return check("not told in another namespace; whether it has native XDP shows when attaching".to_owned());
+        }
         return check("virtual interface; whether it has native XDP shows when attaching".to_owned());
     };
     let is_native = NATIVE.contains(&driver);
@@ -115,7 +149,7 @@ fn driver(interface: &Interface, driver: Option<&str>, mode: XdpChoice) -> Check
 
 /// Attaches as `leuko run` would; dropping the source detaches.
 fn attach(interface: &Interface, config: &Config) -> Check {
-    let name = format!("{} attach", interface.name);
+    let name = format!("{interface} attach");
     let options = LoadOptions { flows: 1024, seed: 0, ..LoadOptions::default() };
     let attached = KernelSource::load(options)
         .and_then(|mut source| source.attach(interface, config.kernel.xdp_mode, config.kernel.egress));
@@ -151,7 +185,7 @@ mod tests {
     use super::*;
 
     fn interface() -> Interface {
-        Interface { name: "lo".into(), hardware: 1 }
+        Interface::find("lo").unwrap()
     }
 
     #[test]
@@ -173,12 +207,37 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_missing_or_carries_no_ethernet_fails() {
-        let tunnel = Interface { name: "tun0".into(), hardware: 65_534 };
+        let mut tunnel = interface();
+        tunnel.link.hardware = 65_534;
         assert_eq!(link(&tunnel).verdict, Verdict::Fail);
         let config = Config { interfaces: vec!["nosuch0".to_owned().try_into().unwrap()], ..Config::default() };
         let checks = checks(&config, false);
         assert_eq!((checks[0].name.as_str(), checks[0].verdict), ("nosuch0", Verdict::Fail));
         assert!(checks[0].advice.as_ref().unwrap().contains("there are:"), "{checks:?}");
+    }
+
+    #[test]
+    fn patterns_and_namespaces_are_understood() {
+        let config = |spec: &str| Config { interfaces: vec![spec.to_owned().try_into().unwrap()], ..Config::default() };
+        for (spec, verdict, words) in [
+            ("nosuch*", Verdict::Warn, "no interface matches yet"),
+            ("no-such-namespace:eth*", Verdict::Fail, "not found"),
+            ("lo", Verdict::Ok, "Ethernet, up"),
+        ] {
+            let checks = checks(&config(spec), false);
+            assert_eq!((checks[0].name.as_str(), checks[0].verdict, checks[0].found.as_str()), (spec, verdict, words));
+        }
+    }
+
+    #[test]
+    fn what_is_counted_elsewhere_is_no_fault_unless_it_was_named() {
+        let skip = Some(Skip::Upper { lower: vec!["eth0".to_owned()] });
+        for (by_name, verdict) in [(false, Verdict::Ok), (true, Verdict::Warn)] {
+            let checks =
+                interface_checks(&interface(), &Choice { by_name, skip: skip.clone() }, &Config::default(), true);
+            assert_eq!((checks.len(), checks[0].verdict), (1, verdict));
+            assert!(checks[0].found.contains("counted on eth0"), "{checks:?}");
+        }
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 pub mod attach;
 pub mod interface;
+pub mod namespace;
 pub mod pin;
+pub mod rtnetlink;
 mod shared;
 mod table;
+pub mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::offset_of;
 use std::path::PathBuf;
@@ -22,6 +25,8 @@ use sensor_ebpf::abi::{
 };
 use tracing::warn;
 
+use attach::InterfaceLinks;
+use interface::InterfaceId;
 use pin::Pins;
 use shared::{GracePeriod, SharedWords, Slot as _};
 use table::{SharedTable, map_words};
@@ -61,6 +66,7 @@ pub struct LoadOptions {
 /// The loaded program and its maps. Dropping it detaches everything that is not pinned.
 pub struct KernelSource {
     ebpf: Ebpf,
+    links: BTreeMap<InterfaceId, InterfaceLinks>,
     pins: Option<Pins>,
     /// Packets that an earlier process has taken out of the pinned tables; nothing if there was none.
     resumed: Option<u64>,
@@ -113,7 +119,9 @@ impl KernelSource {
         let arp = RingBuf::try_from(take_map(&mut ebpf, "ARP")?).context("open map ARP")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
         let sampling = options.sampling.max(1);
-        let mut source = Self { ebpf, pins, resumed: None, sampling, flows, aggregates, state, counters, arp, grace };
+        let links = BTreeMap::new();
+        let mut source =
+            Self { ebpf, links, pins, resumed: None, sampling, flows, aggregates, state, counters, arp, grace };
         if left.is_some() {
             source.resume().context("take over the pinned tables")?;
         } else {
@@ -132,6 +140,12 @@ impl KernelSource {
         self.release_aggregates(&dead, |_, _| ())?;
         self.resumed = Some(self.state.load(RETIRED));
         Ok(())
+    }
+
+    /// Whether programs and maps outlive this process.
+    #[must_use]
+    pub const fn is_pinned(&self) -> bool {
+        self.pins.is_some()
     }
 
     /// Packets of flows that an earlier process has taken out of the pinned tables; nothing if these are new.
@@ -164,6 +178,7 @@ impl KernelSource {
 
     /// Detaches every program. The tables stay, and nothing writes them once a grace period has passed.
     pub fn detach(&mut self) {
+        self.links.clear();
         for (name, program) in self.ebpf.programs_mut() {
             let result = if let Program::Xdp(xdp) = program {
                 xdp.unload()

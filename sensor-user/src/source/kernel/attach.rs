@@ -1,17 +1,22 @@
 //! Puts the programs on interfaces: XDP native or generic, TC by TCX or clsact.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::{fs, io, mem};
 
-use anyhow::{Context as _, Result, bail};
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcError};
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
+use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 use clap::ValueEnum;
+use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::interface::Interface;
+use super::interface::{Interface, InterfaceId};
+use super::namespace::Namespace;
 use super::{KernelSource, xdp_programs};
 
 /// How the XDP program is attached.
@@ -45,7 +50,7 @@ pub enum EgressChoice {
 /// What was attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Name of the interface.
+    /// The interface as it is written in the configuration.
     pub interface: String,
     /// `native` or `generic`.
     pub xdp: &'static str,
@@ -53,91 +58,251 @@ pub struct Attached {
     pub egress: &'static str,
 }
 
+/// What holds the programs on one interface. Dropping it detaches those that are not pinned.
+#[derive(Debug)]
+pub struct InterfaceLinks {
+    namespace: Namespace,
+    xdp: Option<XdpLink>,
+    tc: Vec<SchedClassifierLink>,
+    /// Where links are pinned.
+    pins: Vec<PathBuf>,
+}
+
+impl InterfaceLinks {
+    /// Pins a link, if links are pinned.
+    fn keep<L>(&mut self, link: L, pin: Option<PathBuf>) -> Result<L>
+    where
+        L: TryFrom<FdLink>,
+        FdLink: TryFrom<L>,
+    {
+        let Some(path) = pin else {
+            return Ok(link);
+        };
+        let unpinnable = || anyhow!("this kernel has no links that can be pinned; run without --pin");
+        let link = FdLink::try_from(link).map_err(|_| unpinnable())?;
+        let link = link.pin(&path).with_context(|| format!("pin a link to {}", path.display()))?;
+        self.pins.push(path);
+        L::try_from(link.into()).map_err(|_| unpinnable())
+    }
+
+    /// Removes the pins, so that nothing stays attached.
+    fn unpin(&mut self) {
+        for path in self.pins.drain(..) {
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warn!(path = %path.display(), %error, "cannot remove a pin: the program stays attached"),
+            }
+        }
+    }
+}
+
+impl Drop for InterfaceLinks {
+    fn drop(&mut self) {
+        let (xdp, mut tc) = (self.xdp.take(), mem::take(&mut self.tc));
+        if !self.pins.is_empty() {
+            // A clsact filter stays if nobody takes it away; the other links are pinned.
+            tc.drain(..).filter(|link| <&FdLink>::try_from(link).is_err()).for_each(mem::forget);
+        }
+        // A clsact filter is no file descriptor: it is removed by netlink, which knows the namespace of its thread only.
+        if let Err(error) = self.namespace.inside(move || drop((xdp, tc))) {
+            warn!(error = format!("{error:#}"), "cannot enter a network namespace to detach");
+        }
+    }
+}
+
 impl KernelSource {
-    /// Attaches to one interface. The programs stay until this source is dropped.
+    /// Attaches to one interface, in its namespace. The programs stay until [`KernelSource::detach_from`] it, or until
+    /// this source is dropped.
     ///
     /// # Errors
-    /// When the interface is not Ethernet, has another XDP program, or the kernel refuses.
+    /// When the interface is not Ethernet, has another XDP program, or the kernel refuses; nothing stays attached then.
     pub fn attach(&mut self, interface: &Interface, xdp: XdpChoice, egress: EgressChoice) -> Result<Attached> {
-        let name = interface.name.as_str();
         interface.require_ethernet()?;
+        let (links, attached) = interface.namespace.inside(|| self.attach_inside(interface, xdp, egress))??;
+        self.links.insert(interface.id(), links);
+        info!(interface = attached.interface, xdp = attached.xdp, egress = attached.egress, "attached");
+        Ok(attached)
+    }
+
+    /// Detaches from one interface, or forgets it when it is gone. False when nothing was attached to it.
+    pub fn detach_from(&mut self, interface: InterfaceId) -> bool {
+        self.links.remove(&interface).map(|mut links| links.unpin()).is_some()
+    }
+
+    /// Removes the pins of links that an earlier process has left and this one does not go on with.
+    ///
+    /// # Errors
+    /// When the folder of pins cannot be read.
+    pub fn remove_stale_links(&self) -> io::Result<()> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        let in_use: BTreeSet<&PathBuf> = self.links.values().flat_map(|links| &links.pins).collect();
+        for path in pins.links()?.iter().filter(|path| !in_use.contains(path)) {
+            info!(path = %path.display(), "detached from an interface that is not watched any more");
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    fn attach_inside(
+        &mut self,
+        interface: &Interface,
+        xdp: XdpChoice,
+        egress: EgressChoice,
+    ) -> Result<(InterfaceLinks, Attached)> {
+        let namespace = interface.namespace.clone();
+        let mut links = InterfaceLinks { namespace, xdp: None, tc: Vec::new(), pins: Vec::new() };
+        let was_generic = self.pin_of(interface, GENERIC).is_some_and(|path| path.exists());
         let native = match xdp {
             XdpChoice::Generic => false,
+            XdpChoice::Auto if was_generic => false,
             XdpChoice::Native => {
-                self.attach_xdp(name, XdpMode::Driver)?;
+                self.attach_xdp(interface, XdpMode::Driver, &mut links)?;
                 true
             }
-            XdpChoice::Auto => match self.attach_xdp(name, XdpMode::Driver) {
+            XdpChoice::Auto => match self.attach_xdp(interface, XdpMode::Driver, &mut links) {
                 Ok(()) => true,
                 Err(error) if is_taken(&error) => return Err(error),
                 Err(error) => {
-                    warn!(interface = name, error = format!("{error:#}"), "no native XDP, falling back to generic");
+                    still_called(interface)?;
+                    let error = format!("{error:#}");
+                    warn!(interface = %interface, error, "no native XDP, falling back to generic");
                     false
                 }
             },
         };
         if !native {
-            self.attach_xdp(name, XdpMode::Skb)?;
+            self.attach_xdp(interface, XdpMode::Skb, &mut links)?;
         }
         let hook = TcHook::choose(egress);
         if !native {
-            self.attach_tc(name, TcAttachType::Ingress, hook)?;
+            self.attach_tc(interface, TcAttachType::Ingress, hook, &mut links)?;
         }
         let egress = match egress {
             EgressChoice::Off => "off",
             EgressChoice::Auto | EgressChoice::Tcx | EgressChoice::Clsact => {
-                self.attach_tc(name, TcAttachType::Egress, hook)?
+                self.attach_tc(interface, TcAttachType::Egress, hook, &mut links)?
             }
         };
-        let xdp = if native { "native" } else { "generic" };
-        let attached = Attached { interface: name.to_owned(), xdp, egress };
-        info!(interface = name, xdp = attached.xdp, egress = attached.egress, "attached");
-        Ok(attached)
+        let xdp = if native { NATIVE } else { GENERIC };
+        Ok((links, Attached { interface: interface.to_string(), xdp, egress }))
     }
 
-    fn attach_xdp(&mut self, interface: &str, mode: XdpMode) -> Result<()> {
+    /// Where a link is pinned, if links are.
+    fn pin_of(&self, interface: &Interface, hook: &str) -> Option<PathBuf> {
+        Some(self.pins.as_ref()?.link(hook, interface.id()))
+    }
+
+    fn attach_xdp(&mut self, interface: &Interface, mode: XdpMode, links: &mut InterfaceLinks) -> Result<()> {
         let [native, generic] = xdp_programs();
-        let (program, adjective) = if mode == XdpMode::Skb { (generic, "generic") } else { (native, "native") };
-        let result = self.xdp(program)?.attach(interface, mode).map(|_| ());
+        let (program, adjective) = if mode == XdpMode::Skb { (generic, GENERIC) } else { (native, NATIVE) };
+        let pin = self.pin_of(interface, adjective);
+        let xdp = self.xdp(program)?;
+        if let Some(link) = pin.as_deref().and_then(pinned::<XdpLink>) {
+            // In one step: no packet is missed.
+            if let Ok(link) = xdp.attach_to_link(link).and_then(|link| xdp.take_link(link)) {
+                links.xdp = Some(link);
+                links.pins.extend(pin);
+                return Ok(());
+            }
+            discard(pin.as_deref());
+        }
+        let result = xdp.attach_to_if_index(interface.link.index, mode).and_then(|link| xdp.take_link(link));
         let taken = result.as_ref().err().and_then(os_error).is_some_and(is_busy);
         let result = result.with_context(|| format!("attach {program} to {interface} in {adjective} mode"));
         if taken {
-            return result.context(format!(
-                "{interface} already has another XDP program (see `ip link show dev {interface}`); stop what attached \
-                 it, or choose another interface with --interface"
+            let (ip, name) = (interface.ip(), &interface.link.name);
+            return result.map(drop).context(format!(
+                "{interface} already has another XDP program (see `{ip} link show dev {name}`); stop what attached it, \
+                 or choose another interface with --interface"
             ));
         }
-        result
+        links.xdp = Some(links.keep(result?, pin)?);
+        Ok(())
     }
 
-    fn attach_tc(&mut self, interface: &str, way: TcAttachType, hook: TcHook) -> Result<&'static str> {
-        let program = if way == TcAttachType::Egress { "leuko_egress" } else { "leuko_ingress" };
+    fn attach_tc(
+        &mut self,
+        interface: &Interface,
+        way: TcAttachType,
+        hook: TcHook,
+        links: &mut InterfaceLinks,
+    ) -> Result<&'static str> {
+        let (program, hook_name) =
+            if way == TcAttachType::Egress { ("leuko_egress", "egress") } else { ("leuko_ingress", "ingress") };
+        let name = interface.link.name.as_str();
+        let pin = self.pin_of(interface, hook_name);
+        let classifier = self.classifier(program)?;
+        if let Some(link) = pin.as_deref().and_then(pinned::<SchedClassifierLink>) {
+            if let Ok(link) = classifier.attach_to_link(link).and_then(|link| classifier.take_link(link)) {
+                links.tc.push(link);
+                links.pins.extend(pin);
+                return Ok("tcx");
+            }
+            discard(pin.as_deref());
+        }
+        let mut attach = |options: TcAttachOptions| -> Result<SchedClassifierLink, ProgramError> {
+            let link = classifier.attach_with_options(name, way, options)?;
+            classifier.take_link(link)
+        };
         if let TcHook::Tcx { or_clsact } = hook {
-            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-            match self.classifier(program)?.attach_with_options(interface, way, order) {
-                Ok(_) => return Ok("tcx"),
+            match attach(TcAttachOptions::TcxOrder(LinkOrder::default())) {
+                Ok(link) => {
+                    let link = links.keep(link, pin)?;
+                    links.tc.push(link);
+                    return still_called(interface).map(|()| "tcx");
+                }
                 Err(error) if or_clsact => {
-                    warn!(interface, error = format!("{error:#}"), "no TCX, falling back to clsact");
+                    warn!(interface = %interface, error = format!("{error:#}"), "no TCX, falling back to clsact");
                 }
                 Err(error) => return Err(error).with_context(|| format!("attach {program} to {interface} by TCX")),
             }
         }
-        match tc::qdisc_add_clsact(interface) {
+        match tc::qdisc_add_clsact(name) {
             Ok(()) | Err(TcError::AlreadyAttached) => {}
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => return Err(error).with_context(|| format!("add a clsact qdisc to {interface}")),
         }
         // A clsact filter outlives a killed process, unlike the links of XDP and TCX.
-        match tc::qdisc_detach_program(interface, way, program) {
-            Ok(()) => warn!(interface, program, "removed the filter that a killed sensor had left"),
+        match tc::qdisc_detach_program(name, way, program) {
+            Ok(()) => {
+                warn!(interface = %interface, program, "removed the filter that a killed sensor had left");
+            }
             Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => bail!("remove a stale {program} filter from {interface}: {error}"),
         }
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        self.classifier(program)?
-            .attach_with_options(interface, way, options)
+        let link = attach(TcAttachOptions::Netlink(NlOptions::default()))
             .with_context(|| format!("attach {program} to {interface} by clsact"))?;
-        Ok("clsact")
+        links.tc.push(link);
+        still_called(interface).map(|()| "clsact")
+    }
+}
+
+/// How native and generic XDP are called in logs and pins.
+const NATIVE: &str = "native";
+const GENERIC: &str = "generic";
+
+/// The link that an earlier process has pinned, if there is one of this kind.
+fn pinned<L: TryFrom<FdLink>>(path: &Path) -> Option<L> {
+    L::try_from(PinnedLink::from_pin(path).ok()?.into()).ok()
+}
+
+/// Removes the pin of a link that cannot be used: its interface is gone, perhaps.
+fn discard(path: Option<&Path>) {
+    if let Some(error) = path.and_then(|path| fs::remove_file(path).err()) {
+        warn!(%error, "cannot remove the pin of a link that is of no use");
+    }
+}
+
+/// TC programs are attached by name; the interface may have been renamed, and the name given to another. One that is
+/// gone is not told from one that lacks something by the kernel's refusal.
+fn still_called(interface: &Interface) -> Result<()> {
+    let name = interface.link.name.as_str();
+    match if_nametoindex(name) {
+        Ok(index) if index == interface.link.index => Ok(()),
+        Ok(_) | Err(_) => bail!("{interface} was renamed or removed while programs were attached to it"),
     }
 }
 

@@ -1,37 +1,42 @@
 //! Network interfaces: which one to watch, and what is known of it.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// An interface that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::namespace::{Namespace, NamespaceId};
+use super::rtnetlink::{Link, Lister};
+
+/// An interface that exists, or did when it was listed.
+#[derive(Clone, Debug)]
 pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its ARPHRD_* type.
-    pub hardware: u16,
+    /// Where it is.
+    pub namespace: Namespace,
+    /// What was listed.
+    pub link: Link,
 }
+
+/// What tells an interface from all others, whatever it is called.
+pub type InterfaceId = (NamespaceId, u32);
 
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 
 impl Interface {
-    /// Looks an interface up by name.
+    /// Looks an interface of this thread's namespace up by name.
     ///
     /// # Errors
     /// When there is none; the message lists those that exist.
     pub fn find(name: &str) -> Result<Self> {
-        let path = sysfs(name);
-        if name.contains('/') || name.is_empty() || !path.exists() {
-            bail!("there is no interface {name:?}; there are: {}", names()?.join(", "));
+        let links = links()?;
+        match links.iter().find(|link| link.name == name) {
+            Some(link) => Ok(Self { namespace: Namespace::current()?, link: link.clone() }),
+            None => bail!("there is no interface {name:?}; there are: {}", names(&links)),
         }
-        let hardware = fs::read_to_string(path.join("type")).with_context(|| format!("read the type of {name}"))?;
-        let hardware = hardware.trim().parse().with_context(|| format!("understand the type of {name}"))?;
-        Ok(Self { name: name.to_owned(), hardware })
     }
 
     /// The interface of the default route, IPv4 before IPv6, lowest metric first.
@@ -45,9 +50,15 @@ impl Interface {
             Some(name) => Self::find(&name),
             None => bail!(
                 "there is no default route to tell which interface to watch; choose with --interface one of: {}",
-                names()?.join(", ")
+                names(&links()?)
             ),
         }
+    }
+
+    /// What tells it from all others.
+    #[must_use]
+    pub fn id(&self) -> InterfaceId {
+        (self.namespace.id(), self.link.index)
     }
 
     /// Refuses interfaces without an Ethernet header (tun, wireguard, ppp).
@@ -55,30 +66,62 @@ impl Interface {
     /// # Errors
     /// When frames of this interface do not begin with an Ethernet header.
     pub fn require_ethernet(&self) -> Result<()> {
-        if matches!(self.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK) {
+        if self.link.is_ethernet() {
             return Ok(());
         }
         bail!(
-            "{} carries no Ethernet frames (type {}); watch the physical interface below it instead",
-            self.name,
-            self.hardware
+            "{self} carries no Ethernet frames (type {}); watch the physical interface below it instead",
+            self.link.hardware
         )
     }
 
-    /// The driver, where sysfs tells.
+    /// The driver, where sysfs tells: it shows the namespace of the sensor only.
     #[must_use]
     pub fn driver(&self) -> Option<String> {
-        let link = fs::read_link(sysfs(&self.name).join("device/driver")).ok()?;
+        if self.namespace.name().is_some() {
+            return None;
+        }
+        let link = fs::read_link(Path::new("/sys/class/net").join(&self.link.name).join("device/driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Whether it is up.
+    /// The beginning of an `ip` command in its namespace.
     #[must_use]
-    pub fn is_up(&self) -> bool {
-        const IFF_UP: u32 = 1;
-        let flags = fs::read_to_string(sysfs(&self.name).join("flags")).unwrap_or_default();
-        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & IFF_UP != 0)
+    pub fn ip(&self) -> String {
+        self.namespace.name().map_or_else(|| "ip".to_owned(), |namespace| format!("ip -n {namespace}"))
     }
+}
+
+/// As it is written in the configuration.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = self.namespace.name() {
+            write!(f, "{namespace}:")?;
+        }
+        f.write_str(&self.link.name)
+    }
+}
+
+impl Link {
+    /// Whether its frames begin with an Ethernet header.
+    #[must_use]
+    pub const fn is_ethernet(&self) -> bool {
+        matches!(self.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK)
+    }
+
+    /// Whether it is `lo`.
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        self.hardware == ARPHRD_LOOPBACK
+    }
+}
+
+/// Names of links, for people to choose from.
+#[must_use]
+pub fn names(links: &[Link]) -> String {
+    let mut names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+    names.sort_unstable();
+    names.join(", ")
 }
 
 /// Addresses of this host, on all interfaces.
@@ -98,16 +141,8 @@ pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-fn sysfs(name: &str) -> PathBuf {
-    Path::new("/sys/class/net").join(name)
-}
-
-fn names() -> Result<Vec<String>> {
-    let entries = fs::read_dir("/sys/class/net").context("list network interfaces")?;
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
-    names.sort_unstable();
-    Ok(names)
+fn links() -> Result<Vec<Link>> {
+    Lister::open_here().and_then(|mut lister| lister.list()).context("list network interfaces")
 }
 
 /// `/proc/net/route`: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
@@ -168,10 +203,5 @@ mod tests {
     fn a_missing_interface_is_named_with_those_that_exist() {
         let error = Interface::find("nosuch0").unwrap_err().to_string();
         assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
-    }
-
-    #[test]
-    fn names_cannot_leave_sysfs() {
-        assert!(Interface::find("../../etc").is_err());
     }
 }

@@ -10,6 +10,8 @@ use aya::maps::{Array, Map, MapData};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use sensor_ebpf::abi::{ABI_VERSION, TableState};
 
+use super::interface::InterfaceId;
+
 /// Maps that a later process goes on with. The others hold nothing for longer than a packet.
 pub const MAPS: [&str; 10] = [
     "FLOW_TAGS",
@@ -88,14 +90,33 @@ impl Pins {
     }
 
     /// Where the link of a program to an interface is pinned.
-    pub fn link(&self, hook: &str, ifindex: u32) -> PathBuf {
-        self.dir.join(format!("link_{hook}_{ifindex}"))
+    pub fn link(&self, hook: &str, (namespace, ifindex): InterfaceId) -> PathBuf {
+        self.dir.join(format!("{LINK}{hook}_{namespace}_{ifindex}"))
+    }
+
+    /// Every link that is pinned.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn links(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(list(&self.dir)?.into_iter().filter(|path| is_link(path)).collect())
     }
 
     /// What to do about pins that are of no use.
     pub fn advice(&self) -> String {
         format!("remove them with `leuko unpin {}` (their counts are lost)", self.dir.display())
     }
+}
+
+/// How names of pinned links begin.
+const LINK: &str = "link_";
+
+fn is_link(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LINK))
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 const MOUNT: &str = "mount one with `mount -t bpf bpf /sys/fs/bpf`, or pin elsewhere";
@@ -110,18 +131,13 @@ pub fn unpin(dir: &Path) -> Result<usize> {
         return Ok(0);
     }
     let pins = Pins::open(dir)?;
-    let entries = fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    let is_ours = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        MAPS.contains(&name.as_str()) || name.starts_with("link_")
-    };
-    if let Some(foreign) = paths.iter().find(|path| !is_ours(path)) {
+    let paths = list(dir).with_context(|| format!("list {}", dir.display()))?;
+    let is_map = |path: &Path| MAPS.iter().any(|map| path.ends_with(map));
+    if let Some(foreign) = paths.iter().find(|path| !is_map(path) && !is_link(path)) {
         bail!("{} was not pinned by leuko; nothing is removed", foreign.display());
     }
     // Links first: what is still attached needs its maps.
-    let (links, maps): (Vec<_>, Vec<_>) =
-        paths.into_iter().partition(|path| !MAPS.iter().any(|map| path.ends_with(map)));
+    let (links, maps): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| is_link(path));
     for path in links.iter().chain(&maps) {
         fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
     }
