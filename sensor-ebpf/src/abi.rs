@@ -1,10 +1,25 @@
 //! Layout of everything that kernel and userspace share, versioned.
 
 /// Version of this layout. Userspace refuses maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
-/// Slots in a bucket of the flow table: eight 8-byte tags fill one cache line.
+/// Slots in a bucket of a table: eight 8-byte tags fill one cache line.
 pub const BUCKET_SLOTS: u32 = 8;
+
+/// Overflow aggregates, the first of which is for what finds no room among the others.
+pub const AGGREGATES: u32 = 512;
+
+/// Entries of the fragment cache.
+pub const FRAGMENT_ENTRIES: u32 = 8192;
+
+/// Entries of the cache of handshakes seen while the flow table is closed to strangers.
+pub const HANDSHAKE_ENTRIES: u32 = 65_536;
+
+/// Interfaces that may be watched at once.
+pub const WATCHED_INTERFACES: u32 = 1024;
+
+/// Octets of the ring that carries ARP messages.
+pub const ARP_RING_OCTETS: u32 = 1 << 18;
 
 /// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96`, as two big-endian halves in host order.
 ///
@@ -179,12 +194,16 @@ pub struct HalfRare {
 pub struct FlowSlot {
     /// Whose counters these are.
     pub key: FlowKey,
-    /// TCP: time of the first SYN, ns; 0 while there is none.
-    pub syn_ns: u64,
+    /// TCP: time of the first SYN in units of 1.024 us, modulo 2^32 and never 0; 0 while there is none.
+    pub syn_time: u32,
     /// TCP: from SYN to SYN-ACK in units of 1.024 us, at least 1; 0 while there is none.
     pub syn_ack_delay: u32,
     /// TCP: from SYN to the ACK that completes the handshake, same unit; 0 while there is none.
     pub ack_delay: u32,
+    /// ICMP errors that quote a packet of this flow; a hint, wraps.
+    pub icmp_errors: u16,
+    /// Type (high octet) and code of the latest of them.
+    pub icmp_error: u16,
     /// Latest TTL or hop limit, by direction.
     pub ttl: [u8; 2],
     /// [`Direction`] of the first packet seen.
@@ -197,6 +216,164 @@ pub struct FlowSlot {
     pub half: [Half; 2],
     /// By direction.
     pub rare: [HalfRare; 2],
+}
+
+#[cfg(not(target_arch = "bpf"))]
+impl FlowSlot {
+    /// What was counted if only one packet of `factor` was looked at. Hints and times stay as they are.
+    #[must_use]
+    pub fn scaled(mut self, factor: u32) -> Self {
+        for half in &mut self.half {
+            for count in [&mut half.packets, &mut half.octets, &mut half.len_sq] {
+                *count = count.saturating_mul(u64::from(factor));
+            }
+            half.psh = half.psh.saturating_mul(factor);
+        }
+        for rare in &mut self.rare {
+            let HalfRare { fin, syn, rst, urg, ece, cwr, no_ack, retransmits: _ } = rare;
+            for count in [fin, syn, rst, urg, ece, cwr, no_ack] {
+                *count = count.saturating_mul(factor);
+            }
+        }
+        self
+    }
+}
+
+/// What arrives for one host and protocol while the flow table is closed to strangers: the sums of a flood.
+///
+/// `packets`, `octets` and `requests` are exact with all CPUs writing; the rest may lose a racing update.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// The host that the flows have in common; unspecified in the aggregate that takes what finds no other.
+    pub subject: Addr,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Always zero: subject and protocol are hashed and compared as words.
+    pub zero: [u8; 7],
+    /// Time of the first packet, ns; 0 while there is none.
+    pub first_ns: u64,
+    /// Time of the latest packet, ns.
+    pub last_ns: u64,
+    /// Wire packets to the subject and from it.
+    pub packets: [u64; 2],
+    /// IP octets to the subject and from it.
+    pub octets: [u64; 2],
+    /// TCP segments with SYN and without ACK, to the subject and from it.
+    pub requests: [u64; 2],
+    /// Majority vote (Boyer, Moore 1981) on the subject's port: the port in the low 16 bits, its lead in the others.
+    pub port_vote: u64,
+    /// HyperLogLog registers (Flajolet et al. 2007) of the other hosts.
+    pub peers: [u8; Self::PEER_REGISTERS],
+    /// HyperLogLog registers of the subject's ports.
+    pub ports: [u8; Self::PORT_REGISTERS],
+}
+
+impl Aggregate {
+    /// Standard error of the count of peers: 3.3 %.
+    pub const PEER_REGISTERS: usize = 1024;
+    /// Standard error of the count of ports: 13 %.
+    pub const PORT_REGISTERS: usize = 64;
+
+    /// An aggregate of nothing.
+    pub const EMPTY: Self = Self {
+        subject: Addr { high: 0, low: 0 },
+        proto: 0,
+        zero: [0; 7],
+        first_ns: 0,
+        last_ns: 0,
+        packets: [0; 2],
+        octets: [0; 2],
+        requests: [0; 2],
+        port_vote: 0,
+        peers: [0; Self::PEER_REGISTERS],
+        ports: [0; Self::PORT_REGISTERS],
+    };
+
+    /// What was counted if only one packet of `factor` was looked at.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn scaled(mut self, factor: u32) -> Self {
+        let factor = u64::from(factor);
+        for count in [&mut self.packets, &mut self.octets, &mut self.requests].into_iter().flatten() {
+            *count = count.saturating_mul(factor);
+        }
+        self
+    }
+
+    /// The port most packets had, if one had more than half of them.
+    #[must_use]
+    pub const fn main_port(&self) -> Option<u16> {
+        if self.port_vote >> 16 == 0 { None } else { Some((self.port_vote & 0xffff) as u16) }
+    }
+}
+
+/// One ARP message (RFC 826) for IPv4 over Ethernet, as the kernel program hands it over.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArpMessage {
+    /// When it was seen, ns.
+    pub time_ns: u64,
+    /// Interface on which it was seen; 0 in captures.
+    pub ifindex: u32,
+    /// Protocol address of the sender, in host order.
+    pub sender_ip: u32,
+    /// Protocol address of the target, in host order.
+    pub target_ip: u32,
+    /// 1 request, 2 reply.
+    pub operation: u16,
+    /// Always zero.
+    pub zero: [u8; 2],
+    /// Hardware address of the sender, as the message claims.
+    pub sender_mac: MacAddr,
+    /// Hardware address of the target, as the message claims.
+    pub target_mac: MacAddr,
+    /// Hardware address that the frame came from.
+    pub frame_mac: MacAddr,
+}
+
+/// A hardware address (EUI-48) as a number: the first octet is the highest of the low six.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub u64);
+
+impl MacAddr {
+    /// That of every station.
+    pub const BROADCAST: Self = Self(0xffff_ffff_ffff);
+
+    /// Whether it is that of a group, everyone included.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        self.0 >> 40 & 1 == 1
+    }
+}
+
+impl core::fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [_, _, a, b, c, d, e, g] = self.0.to_be_bytes();
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The part of the flow table's state that is neither tag nor slot.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableState {
+    /// [`ABI_VERSION`] of whoever made the maps.
+    pub abi_version: u32,
+    /// Slots of the flow table.
+    pub slots: u32,
+    /// Secret seed of the hashes.
+    pub seed: u64,
+    /// Packets of flows and aggregates that userspace has taken out of the tables.
+    pub retired_packets: u64,
+    /// Slots claimed and not freed. Added to by the kernel, taken from by userspace.
+    pub live: u64,
+    /// The admission tick (see [`crate::admission`]) in which `admitted` counts.
+    pub tick: u64,
+    /// New flows in this tick.
+    pub admitted: u64,
 }
 
 /// State of a slot, in the low two bits of its tag; the other bits are the key's hash.
@@ -257,13 +434,15 @@ pub enum Reason {
     ExtensionDepth = 5,
     /// A link layer that is not understood (captures only).
     LinkType = 6,
-    /// The flow table had no room.
-    TableFull = 7,
+    /// Left out by sampling.
+    Sampled = 7,
+    /// Forwarded, and counted already when it came in.
+    Forwarded = 8,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// Every reason, in the order of [`Counters::unaccounted`].
     pub const ALL: [Self; Self::COUNT] = [
@@ -274,7 +453,8 @@ impl Reason {
         Self::Malformed,
         Self::ExtensionDepth,
         Self::LinkType,
-        Self::TableFull,
+        Self::Sampled,
+        Self::Forwarded,
     ];
 
     /// The stable name.
@@ -288,37 +468,60 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::ExtensionDepth => "extension_depth",
             Self::LinkType => "link_type",
-            Self::TableFull => "table_full",
+            Self::Sampled => "sampled",
+            Self::Forwarded => "forwarded",
         }
     }
 }
 
-/// Conservation counters of one hook. `packets` = packets in flows + sum of `unaccounted`.
+/// Conservation counters of one hook: `packets` = packets in flows + `overflowed` + sum of `unaccounted`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Wire packets seen by the hook.
     pub packets: u64,
-    /// IP octets of the packets in flows.
+    /// IP octets of the packets in flows and aggregates.
     pub octets: u64,
-    /// Later fragments: accounted to a flow without ports.
+    /// Packets in overflow aggregates.
+    pub overflowed: u64,
+    /// Later fragments.
     pub fragments: u64,
+    /// Those of them whose first fragment was not seen: accounted to a flow without ports.
+    pub orphan_fragments: u64,
+    /// Packets to a multicast address of the link layer.
+    pub multicast: u64,
+    /// Packets to the broadcast address of the link layer.
+    pub broadcast: u64,
+    /// ARP messages that found no room in their ring.
+    pub arp_lost: u64,
     /// Packets in no flow, by [`Reason`].
     pub unaccounted: [u64; Reason::COUNT],
 }
 
 impl Counters {
-    /// Packets in no flow, whatever the reason.
+    /// Packets in no flow and no aggregate, whatever the reason.
     #[must_use]
     pub fn unaccounted_total(&self) -> u64 {
         self.unaccounted.iter().sum()
+    }
+
+    /// Packets that have no flow by nature: other protocols than IP, and copies of packets that have been counted.
+    #[must_use]
+    pub fn without_flow(&self) -> u64 {
+        let natural = [Reason::Arp, Reason::NonIp, Reason::Forwarded];
+        natural.into_iter().map(|reason| self.unaccounted[reason as usize]).sum()
     }
 
     /// Adds another CPU's or hook's counters.
     pub fn merge(&mut self, other: &Self) {
         self.packets += other.packets;
         self.octets += other.octets;
+        self.overflowed += other.overflowed;
         self.fragments += other.fragments;
+        self.orphan_fragments += other.orphan_fragments;
+        self.multicast += other.multicast;
+        self.broadcast += other.broadcast;
+        self.arp_lost += other.arp_lost;
         for (mine, theirs) in self.unaccounted.iter_mut().zip(&other.unaccounted) {
             *mine += theirs;
         }
@@ -329,12 +532,16 @@ impl Counters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Secret seed of the flow hash.
+    /// Secret seed of the hashes.
     pub seed: u64,
     /// When not zero, the time of every packet: for tests.
     pub fixed_ns: u64,
     /// Buckets of the flow table.
     pub buckets: u32,
+    /// One of so many packets is looked at, 0 or 1 for every one.
+    pub sampling: u32,
+    /// Tunnels whose inner packets are counted in place of the outer: bits of [`crate::packet::tunnel`].
+    pub tunnels: u32,
     /// Always zero: the struct has no hidden padding.
     pub zero: u32,
 }
@@ -347,8 +554,11 @@ const _: () = {
     assert!(size_of::<FlowSlot>() == 256);
     assert!(core::mem::offset_of!(FlowSlot, half) == 64);
     assert!(core::mem::offset_of!(FlowSlot, rare) == 192);
-    assert!(size_of::<Counters>() == 88);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Aggregate>() == 96 + Aggregate::PEER_REGISTERS + Aggregate::PORT_REGISTERS);
+    assert!(size_of::<ArpMessage>() == 48);
+    assert!(size_of::<TableState>() == 48);
+    assert!(size_of::<Counters>() == 136);
+    assert!(size_of::<Settings>() == 32);
 };
 
 #[cfg(feature = "user")]
@@ -357,6 +567,8 @@ mod pod {
     unsafe impl aya::Pod for super::Counters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::TableState {}
 }
 
 #[cfg(test)]
@@ -386,6 +598,12 @@ mod tests {
             let addr: IpAddr = text.parse().unwrap();
             assert_eq!(IpAddr::from(Addr::from(addr)), addr);
         }
+    }
+
+    #[test]
+    fn hardware_addresses_are_written_as_usual() {
+        assert_eq!(std::format!("{}", MacAddr(0x0200_5e00_53af)), "02:00:5e:00:53:af");
+        assert!(MacAddr(0x0100_5e00_0001).is_group() && MacAddr::BROADCAST.is_group() && !MacAddr(2 << 40).is_group());
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl FlowSlot {
         // SAFETY: an exclusive reference is valid, aligned and owned.
         unsafe { observe::<Plain>(self, packet, wire, direction, now_ns) }
     }
+
+    /// Notes an ICMP error to a slot that this thread owns.
+    pub fn observe_icmp_error(&mut self, kind: u16) {
+        // SAFETY: as above.
+        unsafe { observe_icmp_error(self, kind) }
+    }
 }
 
 /// Accounts a packet to its flow. Packets, octets and flags are exact when several CPUs do so at once; times, extremes
@@ -116,7 +122,7 @@ pub unsafe fn observe<A: Adder>(slot: *mut FlowSlot, packet: &Packet, wire: &Wir
         observe_lengths(half, wire);
         A::add64(addr_of_mut!((*half).packets), u64::from(wire.packets));
         A::add64(addr_of_mut!((*half).octets), wire.octets);
-        if packet.later_fragment {
+        if packet.is_later_fragment() {
             if packet.proto == proto::TCP {
                 A::add32(addr_of_mut!((*rare).no_ack), wire.packets);
             }
@@ -234,16 +240,31 @@ unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8,
     const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
     // SAFETY: valid by the caller's contract.
     unsafe {
-        let since_syn = now_ns.saturating_sub((*slot).syn_ns) >> 10;
-        let delay = if since_syn > 0xffff_ffff { u32::MAX } else { since_syn as u32 | u32::from(since_syn == 0) };
+        let now = (now_ns >> 10) as u32;
+        let since_syn = now.wrapping_sub((*slot).syn_time);
+        // A clock that stepped back is no delay of an hour.
+        let delay = if since_syn >= 1 << 31 || since_syn == 0 { 1 } else { since_syn };
         match flags & (SYN_ACK | tcp_flags::RST) {
-            tcp_flags::SYN if (*slot).syn_ns == 0 => (*slot).syn_ns = now_ns,
-            SYN_ACK if (*slot).syn_ns != 0 && (*slot).syn_ack_delay == 0 => (*slot).syn_ack_delay = delay,
+            tcp_flags::SYN if (*slot).syn_time == 0 => (*slot).syn_time = if now == 0 { 1 } else { now },
+            SYN_ACK if (*slot).syn_time != 0 && (*slot).syn_ack_delay == 0 => (*slot).syn_ack_delay = delay,
             tcp_flags::ACK if (*slot).syn_ack_delay != 0 && (*rare).syn != 0 && (*rare).no_ack != 0 => {
                 (*slot).ack_delay = delay;
             }
             _ => {}
         }
+    }
+}
+
+/// Notes an ICMP error of `kind` (type in the high octet, code in the low) that quotes a packet of this flow.
+///
+/// # Safety
+/// `slot` is valid and aligned.
+#[inline(always)]
+pub unsafe fn observe_icmp_error(slot: *mut FlowSlot, kind: u16) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        (*slot).icmp_errors = (*slot).icmp_errors.wrapping_add(1);
+        (*slot).icmp_error = kind;
     }
 }
 

@@ -4,7 +4,7 @@
     reason = "offsets stay far below 2^32, and a checked conversion costs instructions"
 )]
 
-use crate::abi::{Addr, Reason};
+use crate::abi::{Addr, FlowKey, Reason};
 
 /// Largest offset at which a header may start: keeps every read bounded for the verifier.
 pub const MAX_OFFSET: usize = 1 << 12;
@@ -17,7 +17,8 @@ pub const EXTENSION_DEPTH: usize = 8;
 
 /// Random access to the octets of a frame.
 pub trait Reader {
-    /// The `N` octets at `offset`, or nothing where the frame is shorter.
+    /// The `N` octets at `offset`, or nothing where the frame is shorter. `N` is at least 2: of a single octet at a
+    /// variable offset LLVM writes a bounds check that the verifier does not understand.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// Octets of the whole frame on the wire.
@@ -44,10 +45,16 @@ pub mod ethertype {
 pub mod proto {
     /// Internet Control Message.
     pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPIP: u8 = 4;
     /// Transmission Control.
     pub const TCP: u8 = 6;
     /// User Datagram.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// Generic Routing Encapsulation.
+    pub const GRE: u8 = 47;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
     /// Stream Control Transmission.
@@ -93,19 +100,72 @@ pub struct Packet {
     pub ttl: u8,
     /// TCP flags; 0 for others and where the header is cut short.
     pub tcp_flags: u8,
-    /// A fragment that is not the first: it has no transport header.
-    pub later_fragment: bool,
+    /// Whether it is a fragment, and which.
+    pub fragment: Fragment,
     /// TCP window, unscaled; for ICMP and ICMPv6 type and code.
     pub window: u16,
     /// TCP sequence number.
     pub seq: u32,
+    /// TCP acknowledgement number.
+    pub ack: u32,
+    /// What fragments of one packet have in common (RFC 791, RFC 8200); 0 for whole packets.
+    pub fragment_id: u32,
     /// IP total length: headers and payload, without link layer and padding.
     pub ip_octets: u32,
     /// Octets before the transport payload, counted from the IP header.
     pub header_octets: u32,
+    /// Where in the frame the transport header begins.
+    pub transport_offset: u32,
+}
+
+/// What part of a packet it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fragment {
+    /// All of it.
+    #[default]
+    Whole = 0,
+    /// The one with the transport header.
+    First = 1,
+    /// One without.
+    Later = 2,
+}
+
+impl Fragment {
+    /// By its offset, and by whether more follow.
+    #[inline(always)]
+    const fn new(offset: u16, more: bool) -> Self {
+        if offset != 0 {
+            Self::Later
+        } else if more {
+            Self::First
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 impl Packet {
+    /// Whether it is a fragment without transport header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        matches!(self.fragment, Fragment::Later)
+    }
+
+    /// Whether it reports what became of another packet, which it quotes (RFC 792, RFC 4443).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_icmp_error(&self) -> bool {
+        let kind = self.window >> 8;
+        match self.proto {
+            _ if self.is_later_fragment() => false,
+            proto::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            proto::ICMPV6 => matches!(kind, 1..=4),
+            _ => false,
+        }
+    }
+
     /// Octets of transport payload.
     #[inline(always)]
     #[must_use]
@@ -119,19 +179,19 @@ impl Packet {
 /// # Errors
 /// The reason why the packet belongs to no flow.
 #[inline(always)]
-pub fn parse_ethernet<R: Reader>(frame: &R) -> Result<Packet, Reason> {
-    let (kind, offset) = skip_ethernet(frame)?;
-    parse_network(frame, kind, offset)
+pub fn parse_ethernet<R: Reader>(frame: &R, tunnels: u32) -> Result<Packet, Reason> {
+    let (kind, offset) = skip_ethernet(frame, 0)?;
+    parse_network(frame, kind, offset, tunnels)
 }
 
-/// The EtherType of the network layer of an Ethernet frame, and where it begins.
+/// The EtherType of the network layer of the Ethernet frame at `start`, and where that layer begins.
 ///
 /// # Errors
 /// The frame is too short, or has too many VLAN tags.
 #[inline(always)]
-pub fn skip_ethernet<R: Reader>(frame: &R) -> Result<(u16, usize), Reason> {
-    let mut offset = 14;
-    let mut kind = u16_at(frame, 12)?;
+pub fn skip_ethernet<R: Reader>(frame: &R, start: usize) -> Result<(u16, usize), Reason> {
+    let mut offset = start + 14;
+    let mut kind = u16_at(frame, start + 12)?;
     for _ in 0..VLAN_DEPTH {
         if !is_vlan(kind) {
             break;
@@ -142,12 +202,28 @@ pub fn skip_ethernet<R: Reader>(frame: &R) -> Result<(u16, usize), Reason> {
     if is_vlan(kind) { Err(Reason::VlanDepth) } else { Ok((kind, offset)) }
 }
 
-/// Parses what follows the link layer.
+/// Parses what follows the link layer; of a packet in one of `tunnels` (see [`tunnel`]), what is inside.
 ///
 /// # Errors
 /// The reason why the packet belongs to no flow.
 #[inline(always)]
-pub fn parse_network<R: Reader>(frame: &R, kind: u16, offset: usize) -> Result<Packet, Reason> {
+pub fn parse_network<R: Reader>(frame: &R, kind: u16, offset: usize, tunnels: u32) -> Result<Packet, Reason> {
+    let outer = parse_layers(frame, kind, offset)?;
+    if tunnels == 0 {
+        return Ok(outer);
+    }
+    match tunnel::inside(frame, &outer, tunnels) {
+        Some((kind, offset)) => parse_layers(frame, kind, offset).or(Ok(outer)),
+        None => Ok(outer),
+    }
+}
+
+/// Parses what follows the link layer, and does not look into tunnels.
+///
+/// # Errors
+/// The reason why the packet belongs to no flow.
+#[inline(always)]
+pub fn parse_layers<R: Reader>(frame: &R, kind: u16, offset: usize) -> Result<Packet, Reason> {
     match kind {
         ethertype::IPV4 => parse_ipv4(frame, offset),
         ethertype::IPV6 => parse_ipv6(frame, offset),
@@ -162,7 +238,7 @@ const fn is_vlan(kind: u16) -> bool {
 
 #[inline(always)]
 fn parse_ipv4<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
-    let [version_ihl, _, length_1, length_0, _, _, fragment_1, fragment_0] = bytes_at::<R, 8>(frame, offset)?;
+    let [version_ihl, _, length_1, length_0, id_1, id_0, fragment_1, fragment_0] = bytes_at::<R, 8>(frame, offset)?;
     let [ttl, proto, _, _] = bytes_at::<R, 4>(frame, offset + 8)?;
     let header = usize::from(version_ihl & 0x0f) * 4;
     let total = u32::from(u16::from_be_bytes([length_1, length_0]));
@@ -173,12 +249,16 @@ fn parse_ipv4<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
     if (ip_octets as usize) < header {
         return Err(Reason::Malformed);
     }
+    let fragmentation = u16::from_be_bytes([fragment_1, fragment_0]);
+    let fragment = Fragment::new(fragmentation & 0x1fff, fragmentation & 0x2000 != 0);
+    let fragment_id = if matches!(fragment, Fragment::Whole) { 0 } else { u32::from(u16::from_be_bytes([id_1, id_0])) };
     let packet = Packet {
         src: Addr::from_v4(u32_at(frame, offset + 12)?),
         dst: Addr::from_v4(u32_at(frame, offset + 16)?),
         proto,
         ttl,
-        later_fragment: u16::from_be_bytes([fragment_1, fragment_0]) & 0x1fff != 0,
+        fragment,
+        fragment_id,
         ip_octets,
         header_octets: header as u32,
         ..Packet::default()
@@ -199,7 +279,8 @@ fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
     let src = Addr { high: u64_at(frame, offset + 8)?, low: u64_at(frame, offset + 16)? };
     let dst = Addr { high: u64_at(frame, offset + 24)?, low: u64_at(frame, offset + 32)? };
     let mut at = offset + 40;
-    let mut later_fragment = false;
+    let mut fragment = Fragment::Whole;
+    let mut fragment_id = 0;
     let mut depth = 0;
     loop {
         let extension = EXTENSIONS[next as usize];
@@ -212,12 +293,14 @@ fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
         depth += 1;
         let [following, length, fragment_1, fragment_0] = bytes_at::<R, 4>(frame, at)?;
         if next == FRAGMENT {
-            later_fragment = u16::from_be_bytes([fragment_1, fragment_0]) & 0xfff8 != 0;
+            let fragmentation = u16::from_be_bytes([fragment_1, fragment_0]);
+            fragment = Fragment::new(fragmentation & 0xfff8, fragmentation & 1 != 0);
+            fragment_id = u32_at(frame, at + 4)?;
         }
         let octets = extension.octets(length);
         next = following;
         at += octets;
-        if later_fragment {
+        if matches!(fragment, Fragment::Later) {
             break;
         }
     }
@@ -226,7 +309,8 @@ fn parse_ipv6<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
         dst,
         proto: next,
         ttl,
-        later_fragment,
+        fragment,
+        fragment_id,
         ip_octets,
         header_octets: (at - offset) as u32,
         ..Packet::default()
@@ -284,7 +368,8 @@ static EXTENSIONS: [Extension; 256] = {
 
 #[inline(always)]
 fn parse_transport<R: Reader>(frame: &R, offset: usize, mut packet: Packet) -> Result<Packet, Reason> {
-    if packet.later_fragment {
+    packet.transport_offset = offset as u32;
+    if packet.is_later_fragment() {
         return Ok(packet);
     }
     match packet.proto {
@@ -319,18 +404,56 @@ fn parse_ports<R: Reader>(frame: &R, offset: usize, packet: &mut Packet) -> Resu
 #[inline(always)]
 fn parse_tcp<R: Reader>(frame: &R, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
     parse_ports(frame, offset, packet)?;
-    let (Ok(seq), Ok([data_offset, flags, window_1, window_0])) =
-        (u32_at(frame, offset + 4), bytes_at::<R, 4>(frame, offset + 12))
+    let (Ok(numbers), Ok([data_offset, flags, window_1, window_0])) =
+        (u64_at(frame, offset + 4), bytes_at::<R, 4>(frame, offset + 12))
     else {
         packet.header_octets += 20;
         return Ok(());
     };
-    packet.seq = seq;
+    packet.seq = (numbers >> 32) as u32;
+    packet.ack = numbers as u32;
     packet.tcp_flags = flags;
     packet.window = u16::from_be_bytes([window_1, window_0]);
     let header = u32::from(data_offset >> 4) * 4;
     packet.header_octets += if header < 20 { 20 } else { header };
     Ok(())
+}
+
+/// The flow of the packet that an ICMP error quotes. Enough of it is there by RFC 792 and RFC 4443; quotes of IPv6
+/// packets with extension headers are not followed.
+#[inline(always)]
+pub fn quoted<R: Reader>(frame: &R, error: &Packet) -> Option<FlowKey> {
+    let at = error.transport_offset as usize + 8;
+    let [version_ihl, _] = frame.bytes::<2>(at)?;
+    let (src, dst, proto, header) = if error.proto == proto::ICMP {
+        let header = usize::from(version_ihl & 0x0f) * 4;
+        let [_, proto] = frame.bytes::<2>(at + 8)?;
+        let addrs = u64::from_be_bytes(frame.bytes(at + 12)?);
+        if version_ihl >> 4 != 4 || header < 20 {
+            return None;
+        }
+        (Addr::from_v4((addrs >> 32) as u32), Addr::from_v4(addrs as u32), proto, header)
+    } else {
+        if version_ihl >> 4 != 6 {
+            return None;
+        }
+        let [proto, _] = frame.bytes::<2>(at + 6)?;
+        let word = |offset: usize| Some(u64::from_be_bytes(frame.bytes(at + offset)?));
+        (Addr { high: word(8)?, low: word(16)? }, Addr { high: word(24)?, low: word(32)? }, proto, 40)
+    };
+    let mut ports = [0, 0];
+    if has_ports(proto) {
+        let octets: [u8; 4] = frame.bytes(at + header)?;
+        ports = [u16::from_be_bytes([octets[0], octets[1]]), u16::from_be_bytes([octets[2], octets[3]])];
+    }
+    Some(FlowKey::canonical(src, ports[0], dst, ports[1], proto).0)
+}
+
+/// Whether the transport header begins with two ports.
+#[inline(always)]
+#[must_use]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, proto::TCP | proto::UDP | proto::UDPLITE | proto::SCTP)
 }
 
 /// The announced length, or what is left of the frame where the header says zero (segmentation offload).
@@ -382,6 +505,9 @@ impl Reader for SliceReader<'_> {
         self.wire_len
     }
 }
+
+pub mod arp;
+pub mod tunnel;
 
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,17 @@ mod replay;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use sensor_core::engine::EngineConfig;
 
-use crate::cli::{Cli, Command, DoctorArgs};
+use crate::cli::{Cli, Command, DEFAULT_PIN, DoctorArgs};
 use crate::config::Config;
 use crate::doctor::{self, DoctorOptions};
+use crate::source::kernel::pin::unpin;
 use crate::terminal::paint::wants_colour;
 use crate::{log, terminal};
 
@@ -37,6 +39,11 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
+        Command::Unpin(args) => {
+            let dir = args.dir.as_deref().or(config.kernel.pin.as_deref()).unwrap_or(Path::new(DEFAULT_PIN));
+            let pins = unpin(dir)?;
+            print(format!("{pins} pins removed from {}\n", dir.display()).as_bytes())
+        }
         Command::Completions(_) => Ok(ExitCode::SUCCESS),
     }
 }

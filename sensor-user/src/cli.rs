@@ -59,9 +59,14 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print the configuration in effect, without its secrets
     Config(ConfigArgs),
+    /// Detach and remove what `leuko run --pin` has kept
+    Unpin(UnpinArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
+
+/// Where `--pin` keeps programs and maps unless it says where.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/leuko";
 
 /// `leuko run`.
 #[derive(Args, Clone, Debug, Default)]
@@ -70,6 +75,7 @@ pub enum Command {
   sudo leuko run --interface eth0,eth1 --xdp-mode native
   sudo leuko run --interface 'veth*,blue:eth0'   what appears later, and what is in the namespace blue
   leuko run --json --duration 5m               incidents as JSON lines, for five minutes
+  sudo leuko run --pin                         go on counting across restarts and upgrades
   leuko run --fresh --warmup 0s                no learning, and no baseline of an earlier run
   LEUKO_TELEGRAM_CHAT_IDS=42 leuko run --metrics-listen off
 
@@ -94,6 +100,12 @@ pub struct RunArgs {
     /// Flows that are tracked at once, 1024 to 16777216 [default: 131072]
     #[arg(long, value_name = "N")]
     pub flows: Option<u32>,
+    /// Look at one packet of N only, and multiply what it counts [default: 1]
+    #[arg(long, value_name = "N")]
+    pub sampling: Option<u32>,
+    /// Keep programs and maps in this folder of a BPF filesystem so that a restart goes on counting
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_PIN)]
+    pub pin: Option<PathBuf>,
     /// Print one JSON object a line in place of text
     #[arg(long)]
     pub json: bool,
@@ -193,6 +205,19 @@ pub struct ConfigArgs {
     pub json: bool,
 }
 
+/// `leuko unpin`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  sudo leuko unpin
+  sudo leuko unpin /sys/fs/bpf/edge
+
+Programs are detached and their counts are gone. Stop the sensor first.")]
+pub struct UnpinArgs {
+    /// The folder [default: that of kernel.pin, or /sys/fs/bpf/leuko]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 /// `leuko completions`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
@@ -224,7 +249,7 @@ impl Cli {
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
             Command::Replay(_) => true,
-            Command::Doctor(_) | Command::Config(_) | Command::Completions(_) => false,
+            Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => false,
         };
         if tells_nobody {
             config.notify = NotifyConfig::default();
@@ -237,7 +262,7 @@ impl Cli {
         let overrides = self.overrides();
         match &self.command {
             Command::Replay(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
-            Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Completions(_) => {
+            Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {
                 ConfigSources::of_process(file, overrides)
             }
         }
@@ -256,6 +281,8 @@ impl Cli {
                 ("--xdp-mode", "kernel.xdp_mode", run.xdp_mode.and_then(name_of)),
                 ("--egress", "kernel.egress", run.egress.and_then(name_of)),
                 ("--flows", "kernel.flows", run.flows.map(|flows| flows.to_string())),
+                ("--sampling", "kernel.sampling", run.sampling.map(|sampling| sampling.to_string())),
+                ("--pin", "kernel.pin", run.pin.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
                 ("--metrics-listen", "metrics.listen", run.metrics_listen.clone()),
                 ("--state-dir", "state_dir", run.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
             ]),
@@ -264,7 +291,7 @@ impl Cli {
                 ("--warmup", "warmup", replay.warmup.clone()),
             ]),
             Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),
-            Command::Config(_) | Command::Completions(_) => {}
+            Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {}
         }
         flags.into_iter().filter_map(|(flag, path, text)| Override::new(flag, path, text?)).collect()
     }

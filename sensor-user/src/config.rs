@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a TOML file, then the environment, then flags, checked as a whole.
 
+pub mod datapath;
 mod environment;
 pub mod interface;
 mod layers;
@@ -12,6 +13,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -22,6 +24,7 @@ use sensor_core::incident::Class;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::datapath::{Sampling, Tunnel};
 use self::interface::InterfaceSpec;
 use self::layers::Layers;
 pub use self::layers::{Origin, Override};
@@ -67,7 +70,7 @@ pub struct Config {
 }
 
 /// `[kernel]`: the programs and their table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KernelConfig {
     /// How XDP is attached.
@@ -76,6 +79,13 @@ pub struct KernelConfig {
     pub egress: EgressChoice,
     /// Entries of the flow table.
     pub flows: FlowCapacity,
+    /// One packet of so many is looked at.
+    pub sampling: Sampling,
+    /// Tunnels whose inner packets are counted in place of the outer ones.
+    pub tunnels: BTreeSet<Tunnel>,
+    /// Folder in a BPF filesystem that keeps programs and maps while no sensor runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PathBuf>,
 }
 
 /// `[timeouts]`: when flows end, see [`Timeouts`].

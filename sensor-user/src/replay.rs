@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use sensor_core::contract::{FlowLine, IncidentLine, Line, SummaryLine};
 use sensor_core::engine::{Engine, EngineConfig};
-use sensor_core::flow::{FlowRecord, MemorySlots};
+use sensor_core::flow::{FlowRecord, MemoryHook};
 use sensor_core::incident::IncidentEvent;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::{Counters, Reason};
-use sensor_ebpf::packet::{Packet, SliceReader, parse_ethernet, parse_network};
+use sensor_ebpf::packet::SliceReader;
 
 use crate::source::pcap::{Capture, Frame, NetworkLayer};
 
@@ -52,13 +52,12 @@ pub fn replay<E>(
         run.account(&frame);
     }
     run.finish(capture.late(), &mut emit)?;
-    Ok(run.counters)
+    Ok(run.hook.counters)
 }
 
 struct Run {
     engine: Engine,
-    slots: MemorySlots,
-    counters: Counters,
+    hook: MemoryHook,
     interval: Duration,
     /// First and latest packet.
     span: Option<(Timestamp, Timestamp)>,
@@ -70,8 +69,7 @@ impl Run {
     fn new(config: EngineConfig, interval: Duration) -> Self {
         Self {
             engine: Engine::new(config),
-            slots: MemorySlots::default(),
-            counters: Counters::default(),
+            hook: MemoryHook::new(0),
             interval,
             span: None,
             next_tick: Timestamp::EPOCH,
@@ -99,43 +97,43 @@ impl Run {
     }
 
     fn account(&mut self, frame: &Frame<'_>) {
-        self.counters.packets += 1;
-        match parse(frame) {
-            Ok(packet) => {
-                self.counters.octets += u64::from(packet.ip_octets);
-                self.counters.fragments += u64::from(packet.later_fragment);
-                // Zero means "no packet yet" to the counters.
-                self.slots.observe(&packet, frame.at.nanos().max(1));
-            }
-            Err(reason) => self.counters.unaccounted[reason as usize] += 1,
-        }
+        let reader = SliceReader { data: frame.data, wire_len: frame.wire_len };
+        // Zero means "no packet yet" to the counters.
+        let now_ns = frame.at.nanos().max(1);
+        let network = match frame.network_layer() {
+            NetworkLayer::Ethernet => return self.hook.observe_ethernet(&reader, now_ns),
+            NetworkLayer::At { ethertype, offset } => Ok((ethertype, offset)),
+            NetworkLayer::Unknown => Err(Reason::LinkType),
+            NetworkLayer::Truncated => Err(Reason::Truncated),
+        };
+        self.hook.observe_network(&reader, network, now_ns);
     }
 
     fn tick<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         let engine = &mut self.engine;
-        self.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
+        self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
         let ended = engine.expire(now);
-        self.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
+        self.hook.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
         self.conclude(now, emit)
     }
 
     fn finish<E>(&mut self, late: u64, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         let (first, latest) = self.span.unwrap_or_default();
         let engine = &mut self.engine;
-        self.slots.poll(|id, slot| engine.observe(id, slot, 0, latest));
+        self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, latest));
         let live = engine.drain();
-        self.slots.release(&live, |id, slot| engine.retire(id, slot, 0, latest));
+        self.hook.slots.release(&live, |id, slot| engine.retire(id, slot, 0, latest));
         self.conclude(latest, emit)?;
         for event in self.engine.finish(latest) {
             emit(Output::Incident(event))?;
         }
         let mut lost: BTreeMap<String, u64> = Reason::ALL
             .iter()
-            .map(|&reason| (reason.as_str().to_owned(), self.counters.unaccounted[reason as usize]))
+            .map(|&reason| (reason.as_str().to_owned(), self.hook.counters.unaccounted[reason as usize]))
             .collect();
         lost.insert("late".to_owned(), late);
         emit(Output::Summary(SummaryLine {
-            packets: self.counters.packets,
+            packets: self.hook.counters.packets,
             flows: self.flows,
             incidents: self.engine.opened_incidents(),
             lost,
@@ -154,15 +152,5 @@ impl Run {
             emit(Output::Incident(event))?;
         }
         Ok(())
-    }
-}
-
-fn parse(frame: &Frame<'_>) -> Result<Packet, Reason> {
-    let reader = SliceReader { data: frame.data, wire_len: frame.wire_len };
-    match frame.network_layer() {
-        NetworkLayer::Ethernet => parse_ethernet(&reader),
-        NetworkLayer::At { ethertype, offset } => parse_network(&reader, ethertype, offset),
-        NetworkLayer::Unknown => Err(Reason::LinkType),
-        NetworkLayer::Truncated => Err(Reason::Truncated),
     }
 }

@@ -11,20 +11,27 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use leuko::source::kernel::LoadOptions;
 use leuko::source::pcap::{Capture, NetworkLayer};
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 use sensor_core::flow::SlotId;
-use sensor_ebpf::abi::{FlowSlot, Reason};
+use sensor_ebpf::abi::FlowSlot;
+use sensor_ebpf::packet::tunnel;
 
 use frames::{any_frame, tcp, udp};
 use sides::{At, Host, Kernel, test_run};
 
+#[path = "kernel_program/depth.rs"]
+mod depth;
 #[path = "kernel_program/frames.rs"]
 mod frames;
+#[path = "kernel_program/overflow.rs"]
+mod overflow;
 #[path = "kernel_program/sides.rs"]
 mod sides;
 
+const EVERY_TUNNEL: u32 = tunnel::VXLAN | tunnel::GENEVE | tunnel::GRE | tunnel::IPIP;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 const FIN: u8 = 0x01;
@@ -34,13 +41,14 @@ fn kernel_and_host_count_the_same() {
     if !root() {
         return;
     }
-    for at in At::ALL {
-        let kernel = RefCell::new(Kernel::load(4096));
+    for (at, tunnels) in At::ALL.into_iter().flat_map(|at| [(at, 0), (at, EVERY_TUNNEL)]) {
+        let kernel = RefCell::new(Kernel::with(LoadOptions { flows: 4096, tunnels, ..LoadOptions::default() }));
         let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
         let sequences = vec(any_frame(), 1..60);
         let outcome = TestRunner::new(config).run(&sequences, |sequence| {
             let mut kernel = kernel.borrow_mut();
-            let mut host = Host::default();
+            kernel.forget_fragments();
+            let mut host = Host::new(tunnels);
             for frame in sequence.iter().filter(|frame| at.takes(frame)) {
                 kernel.observe(at, frame);
                 host.observe(frame);
@@ -49,7 +57,7 @@ fn kernel_and_host_count_the_same() {
             proptest::prop_assert_eq!(kernel, host);
             Ok(())
         });
-        outcome.unwrap_or_else(|error| panic!("{at:?}: {error}"));
+        outcome.unwrap_or_else(|error| panic!("{at:?}, tunnels {tunnels:x}: {error}"));
     }
 }
 
@@ -72,7 +80,7 @@ fn the_program_for_kernels_without_multi_buffer_frames_counts_the_same() {
     if !root() {
         return;
     }
-    let (mut kernel, mut host) = (Kernel::load(64), Host::default());
+    let (mut kernel, mut host) = (Kernel::load(64), Host::new(0));
     for frame in [tcp(1, 0x02, b""), tcp(1, ACK, b"text"), vec![0; 60]] {
         host.observe(&frame);
         let result = test_run(kernel.source.xdp("leuko_xdp_linear").unwrap(), &frame, &[], 1);
@@ -92,7 +100,7 @@ fn captures_meant_to_break_parsers_count_the_same() {
     let mut kernel = Kernel::load(1 << 17);
     let mut frames = 0;
     for archive in archives {
-        let mut host = Host::default();
+        let mut host = Host::new(0);
         for_each_frame(&archive, |frame| {
             kernel.observe(At::Xdp, frame);
             host.observe(frame);
@@ -125,43 +133,6 @@ fn super_packets_are_counted_as_the_wire_has_them() {
         assert_eq!(usize::from(flow.half[0].len_min), last);
         assert_eq!(usize::from(flow.half[0].len_max), payload.min(1000) + 40);
     }
-}
-
-#[test]
-fn a_full_table_loses_no_packet_silently() {
-    if !root() {
-        return;
-    }
-    const CAPACITY: usize = 64;
-    let mut kernel = Kernel::load(u32::try_from(CAPACITY).unwrap());
-    assert_eq!(kernel.source.capacity(), CAPACITY);
-    for round in 0..3 {
-        for flow in 0..500 {
-            kernel.observe(At::Xdp, &udp(flow, 10));
-        }
-        let counted = kernel.counted(At::Xdp.hook());
-        let in_flows: u64 = counted.flows.values().map(packets).sum();
-        assert_eq!(counted.counters.packets, 500);
-        assert_eq!(in_flows + counted.counters.unaccounted_total(), 500, "round {round}");
-        assert_eq!(counted.counters.unaccounted_total(), counted.counters.unaccounted[Reason::TableFull as usize]);
-        assert!((CAPACITY * 9 / 10..=CAPACITY).contains(&counted.flows.len()), "{}", counted.flows.len());
-    }
-}
-
-#[test]
-fn an_established_flow_keeps_counting_in_a_full_table() {
-    if !root() {
-        return;
-    }
-    let mut kernel = Kernel::load(64);
-    kernel.observe(At::Xdp, &tcp(1000, ACK, b"x"));
-    for flow in 0..500 {
-        kernel.observe(At::Xdp, &udp(flow, 10));
-    }
-    kernel.observe(At::Xdp, &tcp(1000, ACK, b"x"));
-    let counted = kernel.counted(At::Xdp.hook());
-    let established = counted.flows.values().find(|flow| flow.key.proto == 6).unwrap();
-    assert_eq!(packets(established), 2);
 }
 
 #[test]

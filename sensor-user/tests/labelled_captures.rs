@@ -76,7 +76,7 @@ fn octets_of_unlabelled_length(path: &Path) -> BTreeMap<Pair, [u64; 2]> {
         if frame.data.get(12..14) != Some(&[8, 0]) || frame.data.get(16..18) != Some(&[0, 0]) {
             continue;
         }
-        if let Ok(packet) = parse_ethernet(&reader) {
+        if let Ok(packet) = parse_ethernet(&reader, 0) {
             let (src, dst) = ((packet.src.into(), packet.src_port), (packet.dst.into(), packet.dst_port));
             let (pair, volume) = undirected(src, dst, packet.proto, (1, packet.ip_octets.into()), (0, 0));
             let sums = octets.entry(pair).or_default();

@@ -57,7 +57,7 @@ fn is_opaque(parsed: Result<Packet, Reason>) -> bool {
     const ENCAPSULATIONS: [u16; 5] = [2152, 4789, 6081, 6343, 6635];
     match parsed {
         Err(reason) => reason != Reason::Arp,
-        Ok(packet) if packet.later_fragment => true,
+        Ok(packet) if packet.is_later_fragment() => true,
         Ok(packet) => match packet.proto {
             proto::TCP | proto::SCTP => false,
             proto::UDP => [packet.src_port, packet.dst_port].iter().any(|port| ENCAPSULATIONS.contains(port)),
@@ -97,15 +97,15 @@ fn decode(bytes: &[u8]) -> Option<(Decoded, u64)> {
         decoded.frames += 1;
         let reader = SliceReader { data: frame.data, wire_len: frame.wire_len };
         let parsed = match frame.network_layer() {
-            NetworkLayer::Ethernet => parse_ethernet(&reader),
-            NetworkLayer::At { ethertype, offset } => parse_network(&reader, ethertype, offset),
+            NetworkLayer::Ethernet => parse_ethernet(&reader, 0),
+            NetworkLayer::At { ethertype, offset } => parse_network(&reader, ethertype, offset, 0),
             NetworkLayer::Unknown | NetworkLayer::Truncated => Err(Reason::LinkType),
         };
         opaque += u64::from(is_opaque(parsed));
         let Ok(packet) = parsed else {
             continue;
         };
-        if packet.later_fragment {
+        if packet.is_later_fragment() {
             continue;
         }
         match packet.proto {

@@ -220,7 +220,7 @@ fn write_capture(file: File, packets: u32) -> Result<()> {
 }
 
 fn load(flows: u32) -> Result<KernelSource> {
-    KernelSource::load(LoadOptions { flows, seed: 0x5eed, fixed_ns: None })
+    KernelSource::load(LoadOptions { flows, seed: 0x5eed, ..LoadOptions::default() })
 }
 
 fn nanoseconds<P>(program: &P, frame: &[u8], repeat: u32) -> Result<f64>

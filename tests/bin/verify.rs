@@ -71,7 +71,7 @@ fn main() -> Result<()> {
 
 impl Report {
     fn take(flows: u32) -> Result<Self> {
-        let mut source = KernelSource::load(LoadOptions { flows, seed: 1, fixed_ns: None })?;
+        let mut source = KernelSource::load(LoadOptions { flows, seed: 1, ..LoadOptions::default() })?;
         let infos = [
             ("leuko_xdp", source.xdp("leuko_xdp")?.info()?),
             ("leuko_xdp_linear", source.xdp("leuko_xdp_linear")?.info()?),

@@ -238,7 +238,7 @@ struct Sensor {
 impl Sensor {
     fn attach(namespace: &Namespace, xdp: XdpChoice, egress: EgressChoice) -> Result<Self> {
         namespace.inside(|| {
-            let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, fixed_ns: None })?;
+            let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, ..LoadOptions::default() })?;
             let attached = source.attach(&Interface::find("eth0")?, xdp, egress)?;
             Ok(Self { source, attached, total: 0, latest: BTreeMap::new() })
         })?

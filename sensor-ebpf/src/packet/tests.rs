@@ -13,8 +13,13 @@ const DST: u32 = 0x0a00_0002;
 const SRC6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const DST6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
+fn reader(frame: &[u8]) -> SliceReader<'_> {
+    SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() }
+}
+
+/// Where the transport header begins has a test of its own.
 fn parse(frame: &[u8]) -> Result<Packet, Reason> {
-    parse_ethernet(&SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() })
+    parse_ethernet(&reader(frame), 0).map(|packet| Packet { transport_offset: 0, ..packet })
 }
 
 fn ethernet(kinds: &[u16], network: &[u8]) -> Vec<u8> {
@@ -36,6 +41,7 @@ fn v4(proto: u8, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = [0u8; 20].to_vec();
     packet[0] = 0x40 | u8::try_from(header / 4).unwrap();
     packet[2..4].copy_from_slice(&total.to_be_bytes());
+    packet[4..6].copy_from_slice(b"AB");
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[8..10].copy_from_slice(&[64, proto]);
     packet[12..16].copy_from_slice(&SRC.to_be_bytes());
@@ -253,19 +259,127 @@ fn only_first_fragments_have_ports() {
     let v4_fragment = |word| ethernet(&[ethertype::IPV4], &v4(proto::UDP, 0, word, &udp()));
     let v6_fragment =
         |high, low| ethernet(&[ethertype::IPV6], &v6_with(&[(FRAGMENT, [0, 0, high, low, 0, 0, 0, 1]), (60, [0; 8])]));
-    let later = |packet| Ok(Packet { later_fragment: true, ..packet });
+    let part = |fragment, fragment_id, packet| Ok(Packet { fragment, fragment_id, ..packet });
+    let first = |id, packet| part(Fragment::First, id, packet);
+    let later = |id, packet| part(Fragment::Later, id, packet);
     let table = [
         ("v4, do not fragment", v4_fragment(0x4000), Ok(expected(proto::UDP, (12345, 53), 28, 32))),
-        ("v4, first", v4_fragment(0x2000), Ok(expected(proto::UDP, (12345, 53), 28, 32))),
-        ("v4, later", v4_fragment(0x2001), later(expected(proto::UDP, (0, 0), 20, 32))),
-        ("v4, last", v4_fragment(0x00ff), later(expected(proto::UDP, (0, 0), 20, 32))),
-        ("v6, first", v6_fragment(0, 1), Ok(expected6(proto::UDP, (12345, 53), 64, 68))),
+        ("v4, first", v4_fragment(0x2000), first(0x4142, expected(proto::UDP, (12345, 53), 28, 32))),
+        ("v4, later", v4_fragment(0x2001), later(0x4142, expected(proto::UDP, (0, 0), 20, 32))),
+        ("v4, last", v4_fragment(0x00ff), later(0x4142, expected(proto::UDP, (0, 0), 20, 32))),
+        ("v6, first", v6_fragment(0, 1), first(1, expected6(proto::UDP, (12345, 53), 64, 68))),
         // What follows is the middle of something: its header is not read.
-        ("v6, later", v6_fragment(0, 9), later(expected6(60, (0, 0), 48, 68))),
+        ("v6, later", v6_fragment(0, 9), later(1, expected6(60, (0, 0), 48, 68))),
     ];
     for (what, frame, result) in table {
         assert_eq!(parse(&frame), result, "{what}");
     }
+}
+
+#[test]
+fn the_transport_header_is_found() {
+    let offset = |frame: &[u8]| parse_ethernet(&reader(frame), 0).unwrap().transport_offset;
+    assert_eq!(offset(&ethernet(&[ethertype::VLAN, ethertype::IPV4], &v4(proto::UDP, 8, 0, &udp()))), 18 + 28);
+    assert_eq!(offset(&ethernet(&[ethertype::IPV6], &v6_with(&[(0, [0; 8])]))), 14 + 48);
+}
+
+/// An ICMP error that quotes `quote`.
+fn icmp_error(kind: u8, quote: &[u8]) -> Vec<u8> {
+    [&[kind, 3, 0, 0, 0, 0, 0, 0], quote].concat()
+}
+
+#[test]
+fn icmp_errors_name_the_flow_they_quote() {
+    let flow = |src: u32, dst: u32, proto, ports: (u16, u16)| {
+        Some(FlowKey::canonical(Addr::from_v4(src), ports.0, Addr::from_v4(dst), ports.1, proto).0)
+    };
+    let flow6 = |proto, ports: (u16, u16)| {
+        let addr = |octets: [u8; 16]| Addr::from(core::net::IpAddr::from(octets));
+        Some(FlowKey::canonical(addr(SRC6), ports.0, addr(DST6), ports.1, proto).0)
+    };
+    let v4_error = |kind, quote: &[u8]| ethernet(&[ethertype::IPV4], &v4(proto::ICMP, 0, 0, &icmp_error(kind, quote)));
+    let v6_error = |kind, quote: &[u8]| ethernet(&[ethertype::IPV6], &v6(proto::ICMPV6, &icmp_error(kind, quote)));
+    let (udp4, udp6) = (v4(proto::UDP, 8, 0, &udp()), v6(proto::UDP, &udp()));
+    let table = [
+        ("port unreachable", v4_error(3, &udp4), flow(SRC, DST, proto::UDP, (12345, 53))),
+        ("time exceeded", v4_error(11, &udp4[..36]), flow(SRC, DST, proto::UDP, (12345, 53))),
+        ("of a ping", v4_error(3, &v4(proto::ICMP, 0, 0, &[8; 8])), flow(SRC, DST, proto::ICMP, (0, 0))),
+        ("cut short", v4_error(3, &udp4[..29]), None),
+        ("not IPv4 inside", v4_error(3, &udp6), None),
+        ("v6, packet too big", v6_error(2, &udp6), flow6(proto::UDP, (12345, 53))),
+        ("v6, not IPv6 inside", v6_error(1, &udp4), None),
+    ];
+    for (what, frame, key) in table {
+        let packet = parse_ethernet(&reader(&frame), 0).unwrap();
+        assert!(packet.is_icmp_error(), "{what}");
+        assert_eq!(quoted(&reader(&frame), &packet), key, "{what}");
+    }
+    for (frame, what) in [(v4_error(0, &udp4), "echo reply"), (v6_error(128, &udp6), "echo request")] {
+        assert!(!parse(&frame).unwrap().is_icmp_error(), "{what}");
+    }
+}
+
+#[test]
+fn packets_in_tunnels_are_counted_by_what_is_inside() {
+    let inner = v4(proto::TCP, 0, 0, &tcp(0, tcp_flags::SYN, b""));
+    let inside = parse(&ethernet(&[ethertype::IPV4], &inner)).unwrap();
+    let framed = ethernet(&[ethertype::IPV4], &inner);
+    let to_port = |port: u16, payload: &[u8]| {
+        let datagram = [&[0x12, 0x34], &port.to_be_bytes()[..], &[0; 4], payload].concat();
+        ethernet(&[ethertype::IPV4], &v4(proto::UDP, 0, 0, &datagram))
+    };
+    let in_ip = |proto, payload: &[u8]| ethernet(&[ethertype::IPV4], &v4(proto, 0, 0, payload));
+    let all = tunnel::VXLAN | tunnel::GENEVE | tunnel::GRE | tunnel::IPIP;
+    let table = [
+        ("VXLAN", tunnel::VXLAN, to_port(4789, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &framed].concat())),
+        ("VXLAN, old port", tunnel::VXLAN, to_port(8472, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &framed].concat())),
+        (
+            "Geneve, options",
+            tunnel::GENEVE,
+            to_port(6081, &[&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 9, 9, 9, 9], &framed[..]].concat()),
+        ),
+        ("Geneve, IP", tunnel::GENEVE, to_port(6081, &[&[0, 0, 0x08, 0x00, 0, 0, 1, 0], &inner[..]].concat())),
+        ("GRE", tunnel::GRE, in_ip(proto::GRE, &[&[0, 0, 0x08, 0x00], &inner[..]].concat())),
+        (
+            "GRE, key and sequence",
+            tunnel::GRE,
+            in_ip(proto::GRE, &[&[0x30, 0, 8, 0, 0, 0, 0, 7, 0, 0, 0, 1], &inner[..]].concat()),
+        ),
+        ("GRE, Ethernet", tunnel::GRE, in_ip(proto::GRE, &[&[0, 0, 0x65, 0x58], &framed[..]].concat())),
+        ("IP in IP", tunnel::IPIP, in_ip(proto::IPIP, &inner)),
+    ];
+    for (what, tunnels, frame) in table {
+        let parse = |tunnels| parse_ethernet(&reader(&frame), tunnels).map(|p| Packet { transport_offset: 0, ..p });
+        assert_eq!(parse(tunnels), Ok(inside), "{what}");
+        assert_eq!(parse(all), Ok(inside), "{what}");
+        assert_eq!(parse(all & !tunnels), parse(0), "{what}, others only");
+        assert_ne!(parse(0), Ok(inside), "{what}, none");
+    }
+    let damaged = in_ip(proto::IPIP, &inner[..10]);
+    assert_eq!(parse_ethernet(&reader(&damaged), all), parse_ethernet(&reader(&damaged), 0), "the outer packet counts");
+}
+
+#[test]
+fn arp_messages_say_who_claims_what() {
+    let octets =
+        [&[0, 1, 8, 0, 6, 4, 0, 2][..], &[1, 2, 3, 4, 5, 6], &[10, 0, 0, 1], &[7, 8, 9, 10, 11, 12], &[10, 0, 0, 2]]
+            .concat();
+    let frame = ethernet(&[ethertype::VLAN, ethertype::ARP], &octets);
+    let message = arp::parse(&reader(&frame), 18).unwrap();
+    assert_eq!((message.operation, message.sender_ip, message.target_ip), (arp::REPLY, SRC, DST));
+    let macs = [message.sender_mac, message.target_mac, message.frame_mac].map(|mac| mac.0);
+    assert_eq!(macs, [0x0102_0304_0506, 0x0708_090a_0b0c, 0x0202_0202_0202]);
+    assert_eq!(arp::parse(&reader(&frame[..40]), 18), None, "cut short");
+    assert_eq!(arp::parse(&reader(&ethernet(&[ethertype::ARP], &[0; 28])), 14), None, "not for IPv4 over Ethernet");
+}
+
+#[test]
+fn frames_are_for_one_for_some_or_for_all() {
+    use arp::Cast;
+    let to = |destination: [u8; 6]| Cast::of(&reader(&[&destination[..], &[2; 20]].concat()));
+    assert_eq!(to([0xff; 6]), Cast::Broadcast);
+    assert_eq!(to([0x33, 0x33, 0, 0, 0, 1]), Cast::Multicast);
+    assert_eq!(to([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]), Cast::Unicast);
 }
 
 /// Whole frames of every shape, for tests that cut and bend them.
@@ -318,7 +432,7 @@ fn a_longer_frame_never_loses_what_a_shorter_one_had() {
 proptest! {
     #[test]
     fn no_octets_make_the_parser_panic(frame in vec(any::<u8>(), 0..200), wire_len in any::<u32>()) {
-        let _ = parse_ethernet(&SliceReader { data: &frame, wire_len });
+        let _ = parse_ethernet(&SliceReader { data: &frame, wire_len }, 0);
     }
 
     #[test]
@@ -332,9 +446,9 @@ proptest! {
             let at = at.index(frame.len());
             frame[at] = octet;
         }
-        if let Ok(packet) = parse_ethernet(&SliceReader { data: &frame, wire_len }) {
+        if let Ok(packet) = parse_ethernet(&SliceReader { data: &frame, wire_len }, 0) {
             prop_assert!(packet.payload() <= packet.ip_octets);
-            let portless = packet.later_fragment || !matches!(packet.proto, 6 | 17 | 132 | 136);
+            let portless = packet.is_later_fragment() || !matches!(packet.proto, 6 | 17 | 132 | 136);
             prop_assert!(!portless || (packet.src_port, packet.dst_port) == (0, 0), "{}", format!("{packet:?}"));
         }
     }

@@ -5,7 +5,7 @@ mod record;
 mod table;
 mod view;
 
-pub use memory::MemorySlots;
+pub use memory::{MemoryHook, MemorySlots};
 pub use record::{EndReason, FlowRecord};
 pub use table::{FlowTable, Timeouts};
 pub use view::{FlowView, Outcome, Side};
@@ -19,6 +19,10 @@ use crate::time::Timestamp;
 /// Index of a flow's slot in its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub u32);
+
+/// Index of an overflow aggregate in its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AggregateId(pub u32);
 
 /// One end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

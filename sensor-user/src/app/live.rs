@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{engine_config, wall_clock};
 use crate::cli::RunArgs;
 use crate::config::Config;
+use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
 use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::notify::retry::Retry;
@@ -61,7 +62,14 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let saved = if args.fresh { None } else { baseline.load() };
 
     let seed = RandomState::new().hash_one(std::process::id());
-    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, fixed_ns: None })?;
+    let mut source = KernelSource::load(LoadOptions {
+        flows: config.kernel.flows.get(),
+        seed,
+        fixed_ns: None,
+        sampling: config.kernel.sampling.get(),
+        tunnels: Tunnel::bits(&config.kernel.tunnels),
+        pin: config.kernel.pin.clone(),
+    })?;
     let kernel_log = kernel_log(&mut source)?;
     let programs = (config.kernel.xdp_mode, config.kernel.egress);
     let watch = Watch::start(&specs, programs, &mut source, SystemClocks.stopwatch())?;

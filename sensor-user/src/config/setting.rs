@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 38] = [
+pub const SETTINGS: [Setting; 41] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -77,6 +77,10 @@ pub const SETTINGS: [Setting; 38] = [
     text("kernel.xdp_mode", "auto, native (in the driver) or generic. auto: native where the driver can."),
     text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
     scalar("kernel.flows", "Flows that are tracked at once, 1024 to 16777216. Default 131072."),
+    scalar("kernel.sampling", "Look at one packet of so many, 1 to 65536, and multiply what it counts. Default 1."),
+    list("kernel.tunnels", "Tunnels whose inner packets are counted in place of the outer: vxlan, geneve, gre, ipip."),
+    text("kernel.pin", "Folder in a BPF filesystem that keeps programs and maps, so that a restart goes on counting.")
+        .such_as(r#""/sys/fs/bpf/leuko""#),
     scalar("timeouts.tcp_idle", "TCP connection in use. All timeouts: 1ms to 24h without a packet end the flow."),
     scalar("timeouts.tcp_closed", "TCP after FIN from both sides, or RST."),
     scalar("timeouts.tcp_opening", "TCP without payload yet: probes and half-open connections."),

@@ -298,9 +298,9 @@ fn every_setting_is_listed_with_its_meaning() {
         &[],
     );
     let tree = toml::Value::try_from(all.unwrap()).unwrap();
-    let mut leaves = std::collections::BTreeSet::from(["notify.telegram.token_file".to_owned()]);
+    let mut leaves = BTreeSet::from(["notify.telegram.token_file".to_owned()]);
     collect(&tree, String::new(), &mut leaves);
-    let listed: std::collections::BTreeSet<_> = setting::SETTINGS.iter().map(|one| one.path.to_owned()).collect();
+    let listed: BTreeSet<_> = setting::SETTINGS.iter().map(|one| one.path.to_owned()).collect();
     assert_eq!(leaves, listed);
     assert!(setting::SETTINGS.iter().all(|one| one.about.len() <= 110 && one.about.len() > 10));
 }
@@ -339,7 +339,7 @@ fn the_table_of_settings_says_the_defaults() {
     assert!(Class::ALL.iter().all(|class| classes.contains(class.as_str())));
 }
 
-fn collect(value: &toml::Value, path: String, leaves: &mut std::collections::BTreeSet<String>) {
+fn collect(value: &toml::Value, path: String, leaves: &mut BTreeSet<String>) {
     if let Some(table) = value.as_table() {
         for (name, value) in table {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };

@@ -120,7 +120,7 @@ fn programs(config: &Config, is_privileged: bool) -> Check {
 }
 
 fn load(flows: u32) -> Result<usize> {
-    let mut source = KernelSource::load(LoadOptions { flows, seed: 0, fixed_ns: None })?;
+    let mut source = KernelSource::load(LoadOptions { flows, seed: 0, ..LoadOptions::default() })?;
     for program in xdp_programs() {
         source.xdp(program)?;
     }

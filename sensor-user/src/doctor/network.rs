@@ -150,7 +150,7 @@ fn driver(interface: &Interface, driver: Option<&str>, mode: XdpChoice) -> Check
 /// Attaches as `leuko run` would; dropping the source detaches.
 fn attach(interface: &Interface, config: &Config) -> Check {
     let name = format!("{interface} attach");
-    let options = LoadOptions { flows: 1024, seed: 0, fixed_ns: None };
+    let options = LoadOptions { flows: 1024, seed: 0, ..LoadOptions::default() };
     let attached = KernelSource::load(options)
         .and_then(|mut source| source.attach(interface, config.kernel.xdp_mode, config.kernel.egress));
     match attached {

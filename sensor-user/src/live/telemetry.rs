@@ -99,10 +99,8 @@ impl Telemetry {
             for reason in Reason::ALL {
                 let lost = now.unaccounted[reason as usize].saturating_sub(before.unaccounted[reason as usize]);
                 self.metrics.unaccounted(reason.as_str(), lost);
-                if reason == Reason::TableFull {
-                    moved.lost += lost;
-                }
             }
+            moved.lost += now.overflowed.saturating_sub(before.overflowed);
             moved.packets += packets;
             moved.octets += octets;
             *before = *now;

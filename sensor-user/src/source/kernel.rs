@@ -3,27 +3,33 @@
 pub mod attach;
 pub mod interface;
 pub mod namespace;
+pub mod pin;
 pub mod rtnetlink;
 mod shared;
+mod table;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::mem::offset_of;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Map, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use sensor_core::flow::SlotId;
-use sensor_ebpf::abi::{BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, tag};
-
+use sensor_core::flow::{AggregateId, SlotId};
+use sensor_ebpf::abi::{
+    ABI_VERSION, AGGREGATES, Aggregate, ArpMessage, BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, TableState,
+};
 use tracing::warn;
 
 use attach::InterfaceLinks;
 use interface::InterfaceId;
-use shared::{GracePeriod, SharedWords};
+use pin::Pins;
+use shared::{GracePeriod, SharedWords, Slot as _};
+use table::{SharedTable, map_words};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
 
@@ -41,26 +47,36 @@ pub fn xdp_programs() -> [&'static str; 2] {
 }
 
 /// Load-time choices.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Flow table entries; rounded up to whole buckets of eight.
     pub flows: u32,
-    /// Secret seed of the flow hash.
+    /// Secret seed of the hashes.
     pub seed: u64,
     /// When set, the time of every packet in nanoseconds; for tests.
     pub fixed_ns: Option<u64>,
+    /// One of so many packets is looked at; 0 or 1 for every one.
+    pub sampling: u32,
+    /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
+    pub tunnels: u32,
+    /// Folder in a BPF filesystem that keeps maps and links when this process ends; what is there is gone on with.
+    pub pin: Option<PathBuf>,
 }
 
-/// The loaded program and its maps. Dropping it detaches everything.
+/// The loaded program and its maps. Dropping it detaches everything that is not pinned.
 pub struct KernelSource {
     ebpf: Ebpf,
     links: BTreeMap<InterfaceId, InterfaceLinks>,
-    tags: SharedWords,
-    slots: SharedWords,
-    counters: PerCpuArray<aya::maps::MapData, Counters>,
+    pins: Option<Pins>,
+    /// Packets that an earlier process has taken out of the pinned tables; nothing if there was none.
+    resumed: Option<u64>,
+    sampling: u32,
+    flows: SharedTable<FlowSlot>,
+    aggregates: SharedTable<Aggregate>,
+    state: SharedWords,
+    counters: PerCpuArray<MapData, Counters>,
+    arp: RingBuf<MapData>,
     grace: GracePeriod,
-    /// Packets of each slot at the last poll, to skip slots in which nothing has moved.
-    seen: Vec<u64>,
 }
 
 impl KernelSource {
@@ -69,21 +85,67 @@ impl KernelSource {
     /// # Errors
     /// When the kernel refuses a map or a program: too old, no permission, not enough memory.
     pub fn load(options: LoadOptions) -> Result<Self> {
+        let pins = options.pin.as_deref().map(Pins::open).transpose()?;
+        let left = pins.as_ref().map(Pins::state).transpose()?.flatten();
         let buckets = options.flows.div_ceil(BUCKET_SLOTS).max(1);
-        let flows = buckets * BUCKET_SLOTS;
-        let settings = Settings { seed: options.seed, fixed_ns: options.fixed_ns.unwrap_or(0), buckets, zero: 0 };
-        let mut ebpf = EbpfLoader::new()
+        let buckets = left.map_or(buckets, |state| state.slots / BUCKET_SLOTS);
+        let seed = left.map_or(options.seed, |state| state.seed);
+        let slots = buckets * BUCKET_SLOTS;
+        if left.is_some() && slots < options.flows {
+            warn!(slots, wanted = options.flows, "the pinned flow table keeps its size; `leuko unpin` lets it change");
+        }
+        let settings = Settings {
+            seed,
+            fixed_ns: options.fixed_ns.unwrap_or(0),
+            buckets,
+            sampling: options.sampling,
+            tunnels: options.tunnels,
+            zero: 0,
+        };
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
-            .map_max_entries("FLOW_SLOTS", flows)
-            .load(OBJECT)
-            .context("load the kernel program's maps")
-            .map_err(with_permission_hint)?;
-        let tags = map_words(&ebpf, "FLOW_TAGS", flows as usize)?;
-        let slots = map_words(&ebpf, "FLOW_SLOTS", flows as usize * SLOT_WORDS)?;
+            .map_max_entries("FLOW_SLOTS", slots);
+        for (pins, map) in pins.iter().flat_map(|pins| pin::MAPS.map(|map| (pins, map))) {
+            loader.map_pin_path(map, pins.map(map));
+        }
+        let mut ebpf = loader.load(OBJECT).context("load the kernel program's maps").map_err(with_permission_hint)?;
+        let flows = SharedTable::map(&ebpf, "FLOW_TAGS", "FLOW_SLOTS", slots as usize)?;
+        let mut aggregates = SharedTable::map(&ebpf, "AGGREGATE_TAGS", "AGGREGATES", AGGREGATES as usize)?;
+        aggregates.reserve(0);
+        let state = map_words(&ebpf, "STATE", size_of::<TableState>() / 8)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?).context("open map COUNTERS")?;
+        let arp = RingBuf::try_from(take_map(&mut ebpf, "ARP")?).context("open map ARP")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
-        Ok(Self { ebpf, links: BTreeMap::new(), tags, slots, counters, grace, seen: vec![0; flows as usize] })
+        let sampling = options.sampling.max(1);
+        let links = BTreeMap::new();
+        let mut source =
+            Self { ebpf, links, pins, resumed: None, sampling, flows, aggregates, state, counters, arp, grace };
+        if left.is_some() {
+            source.resume().context("take over the pinned tables")?;
+        } else {
+            // The version last: only then is what is pinned complete.
+            source.state.store(offset_of!(TableState, seed) / 8, seed);
+            source.state.store(0, u64::from(ABI_VERSION) | u64::from(slots) << 32);
+        }
+        Ok(source)
+    }
+
+    /// Finishes what a process before this one was about to release when it was killed.
+    fn resume(&mut self) -> io::Result<()> {
+        let dead: Vec<SlotId> = self.flows.dead().into_iter().map(SlotId).collect();
+        self.release(&dead, |_, _| ())?;
+        let dead: Vec<AggregateId> = self.aggregates.dead().into_iter().map(AggregateId).collect();
+        self.release_aggregates(&dead, |_, _| ())?;
+        self.resumed = Some(self.state.load(RETIRED));
+        Ok(())
+    }
+
+    /// Packets of flows that an earlier process has taken out of the pinned tables; nothing if these are new.
+    #[must_use]
+    pub const fn resumed(&self) -> Option<u64> {
+        self.resumed
     }
 
     /// An XDP program (see [`xdp_programs`]), loaded.
@@ -133,26 +195,25 @@ impl KernelSource {
 
     /// Entries of the flow table.
     #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.seen.len()
+    pub const fn capacity(&self) -> usize {
+        self.flows.capacity()
     }
 
-    /// Hands over every live slot in which a packet was counted since the last poll.
+    /// Entries of the flow table in use.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.state.load(LIVE)
+    }
+
+    /// Hands over every live flow in which a packet was counted since the last poll.
     pub fn poll(&mut self, mut each: impl FnMut(SlotId, &FlowSlot)) {
-        for index in 0..self.seen.len() {
-            if self.tags.load(index) & tag::STATE != tag::LIVE {
-                continue;
-            }
-            let base = index * SLOT_WORDS;
-            let packets = self.slots.load(base + PACKETS[0]).wrapping_add(self.slots.load(base + PACKETS[1]));
-            if packets != self.seen[index] {
-                self.seen[index] = packets;
-                each(slot_id(index), &self.slots.copy_slot(base));
-            }
+        match self.sampling {
+            1 => self.flows.poll(|index, slot| each(SlotId(index), slot)),
+            factor => self.flows.poll(|index, slot| each(SlotId(index), &slot.scaled(factor))),
         }
     }
 
-    /// Takes slots out of the table and hands over their final counters. Waits until no running program can hold one,
+    /// Takes flows out of the table and hands over their final counters. Waits until no running program can hold one,
     /// so nothing counted is lost; a packet that arrives meanwhile starts a new slot.
     ///
     /// # Errors
@@ -161,18 +222,63 @@ impl KernelSource {
         if slots.is_empty() {
             return Ok(());
         }
-        for &SlotId(id) in slots {
-            let index = id as usize;
-            self.tags.store(index, self.tags.load(index) | tag::DEAD);
+        let (factor, state) = (self.sampling, &self.state);
+        self.flows.release(&self.grace, slots.iter().map(|id| id.0), |index, slot| {
+            state.add(RETIRED, slot.packets());
+            each(SlotId(index), &if factor == 1 { *slot } else { slot.scaled(factor) });
+        })?;
+        self.state.subtract(LIVE, slots.len() as u64);
+        Ok(())
+    }
+
+    /// Hands over every overflow aggregate in which a packet was counted since the last poll.
+    pub fn poll_aggregates(&mut self, mut each: impl FnMut(AggregateId, &Aggregate)) {
+        let factor = self.sampling;
+        self.aggregates.poll(|index, aggregate| each(AggregateId(index), &aggregate.scaled(factor)));
+    }
+
+    /// As [`Self::release`], for aggregates. The first one stays: it takes what finds no other.
+    ///
+    /// # Errors
+    /// As [`Self::release`].
+    pub fn release_aggregates(
+        &mut self,
+        ids: &[AggregateId],
+        mut each: impl FnMut(AggregateId, &Aggregate),
+    ) -> io::Result<()> {
+        let indexes = ids.iter().map(|id| id.0).filter(|&index| index != 0);
+        if indexes.clone().next().is_none() {
+            return Ok(());
         }
-        self.grace.wait()?;
-        for &SlotId(id) in slots {
-            let index = id as usize;
-            let base = index * SLOT_WORDS;
-            each(SlotId(id), &self.slots.copy_slot(base));
-            self.slots.zero(base, SLOT_WORDS);
-            self.seen[index] = 0;
-            self.tags.store(index, tag::FREE);
+        let (factor, state) = (self.sampling, &self.state);
+        self.aggregates.release(&self.grace, indexes, |index, aggregate| {
+            state.add(RETIRED, aggregate.packets());
+            each(AggregateId(index), &aggregate.scaled(factor));
+        })
+    }
+
+    /// Hands over the ARP messages that came since the last call.
+    pub fn take_arp(&mut self, mut each: impl FnMut(&ArpMessage)) {
+        while let Some(item) = self.arp.next() {
+            if let Some(message) = shared::arp_message(&item) {
+                each(&message);
+            }
+        }
+    }
+
+    /// Says which interfaces are watched: a packet that came in at one of them is not counted again when it leaves.
+    ///
+    /// # Errors
+    /// When there are more than the map holds.
+    pub fn set_watched(&mut self, ifindexes: &BTreeSet<u32>) -> Result<()> {
+        let map = self.ebpf.map_mut("WATCHED").context("map WATCHED")?;
+        let mut map: HashMap<_, u32, u32> = HashMap::try_from(map).context("open map WATCHED")?;
+        let known: BTreeSet<u32> = map.keys().filter_map(Result::ok).collect();
+        for gone in known.difference(ifindexes) {
+            map.remove(gone).context("forget a watched interface")?;
+        }
+        for new in ifindexes.difference(&known) {
+            map.insert(new, 1, 0).context("note a watched interface; at most 1024 can be watched at once")?;
         }
         Ok(())
     }
@@ -212,17 +318,10 @@ impl KernelSource {
     }
 }
 
-const SLOT_WORDS: usize = size_of::<FlowSlot>() / 8;
-
-/// Word offsets of `half[way].packets`.
-const PACKETS: [usize; 2] = [
-    std::mem::offset_of!(FlowSlot, half) / 8,
-    (std::mem::offset_of!(FlowSlot, half) + size_of::<sensor_ebpf::abi::Half>()) / 8,
-];
-
-fn slot_id(index: usize) -> SlotId {
-    SlotId(u32::try_from(index).expect("the table has at most 2^32 slots"))
-}
+/// Word of the state that counts slots in use.
+const LIVE: usize = offset_of!(TableState, live) / 8;
+/// Word of the state that counts packets taken out.
+const RETIRED: usize = offset_of!(TableState, retired_packets) / 8;
 
 fn loaded(result: Result<(), ProgramError>) -> Result<()> {
     match result {
@@ -241,12 +340,4 @@ fn with_permission_hint(error: anyhow::Error) -> anyhow::Error {
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).ok_or_else(|| anyhow!("the kernel object lacks map {name}"))
-}
-
-/// The map stays with `ebpf`: the programs, not loaded yet, refer to it by file descriptor.
-fn map_words(ebpf: &Ebpf, name: &str, words: usize) -> Result<SharedWords> {
-    let Some(Map::Array(data)) = ebpf.map(name) else {
-        return Err(anyhow!("the kernel object lacks array {name}"));
-    };
-    SharedWords::map(data.fd().as_fd(), words).with_context(|| format!("map {name} into memory"))
 }

@@ -15,6 +15,39 @@ pub fn tcp(port: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
     ethernet(0x0800, &ipv4(6, &segment))
 }
 
+/// As [`tcp`], from `src` to `dst`, with sequence and acknowledgement numbers.
+pub fn segment(src: ([u8; 4], u16), dst: ([u8; 4], u16), flags: u8, numbers: (u32, u32), payload: &[u8]) -> Vec<u8> {
+    let mut segment = [src.1.to_be_bytes(), dst.1.to_be_bytes()].concat();
+    segment.extend(numbers.0.to_be_bytes());
+    segment.extend(numbers.1.to_be_bytes());
+    segment.extend([0x50, flags, 1, 0, 0, 0, 0, 0]);
+    segment.extend(payload);
+    let mut packet = ipv4(6, &segment);
+    packet[12..16].copy_from_slice(&src.0);
+    packet[16..20].copy_from_slice(&dst.0);
+    ethernet(0x0800, &packet)
+}
+
+/// A fragment of a UDP datagram in IPv4: `offset` in units of eight octets.
+pub fn fragment(id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+    let mut packet = ipv4(17, payload);
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    packet[6..8].copy_from_slice(&(offset | u16::from(more) << 13).to_be_bytes());
+    ethernet(0x0800, &packet)
+}
+
+/// An ICMP error of `kind` and code 1 that quotes the packet in `frame`.
+pub fn icmp_about(kind: u8, frame: &[u8]) -> Vec<u8> {
+    ethernet(0x0800, &ipv4(1, &[&[kind, 1, 0, 0, 0, 0, 0, 0], &frame[14..]].concat()))
+}
+
+/// Who has 10.0.0.`target`? tells 10.0.0.`sender`.
+pub fn arp_request(sender: u8, target: u8) -> Vec<u8> {
+    let body =
+        [&[0, 1, 8, 0, 6, 4, 0, 1][..], &[2, 0, 0, 0, 0, sender], &[10, 0, 0, sender], &[0; 6], &[10, 0, 0, target]];
+    ethernet(0x0806, &body.concat())
+}
+
 /// A UDP datagram in IPv4 with the source port and the low half of the source address in `flow`.
 pub fn udp(flow: u32, payload: usize) -> Vec<u8> {
     let [a, b, c, d] = flow.to_be_bytes();
@@ -31,6 +64,7 @@ pub fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         1 => vec(any::<u8>(), SHORTEST..128),
         6 => structured(),
+        2 => to_whom(structured()),
         3 => (structured(), vec((any::<Index>(), any::<u8>()), 0..4), any::<Index>()).prop_map(bend),
     ]
 }
@@ -63,13 +97,62 @@ fn structured() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Frames for a group, or for everyone.
+fn to_whom(frames: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let destination = prop::sample::select(&[[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], [1, 0, 0x5e, 0, 0, 251]]);
+    (frames, destination).prop_map(|(mut frame, destination)| {
+        frame[..6].copy_from_slice(&destination);
+        frame
+    })
+}
+
 fn network() -> impl Strategy<Value = (u16, Vec<u8>)> {
     prop_oneof![
         6 => v4().prop_map(|packet| (0x0800, packet)),
         5 => v6().prop_map(|packet| (0x86dd, packet)),
+        2 => icmp_error(),
+        2 => tunnel(),
         1 => vec(any::<u8>(), 28..40).prop_map(|packet| (0x0806, packet)),
+        1 => (1..4u8, any::<[u8; 20]>()).prop_map(|(operation, rest)| {
+            (0x0806, [&[0, 1, 8, 0, 6, 4, 0, operation][..], &rest].concat())
+        }),
         1 => (any::<u16>(), vec(any::<u8>(), 4..40)),
     ]
+}
+
+/// Errors about packets that may have been seen before.
+fn icmp_error() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let quote = |packet: Vec<u8>, length: usize| packet[..length.min(packet.len())].to_vec();
+    let error = |kind: u8, quote: Vec<u8>| [&[kind, 1, 0, 0, 0, 0, 0, 0][..], &quote].concat();
+    prop_oneof![
+        (v4(), 3..13u8, 20..60usize)
+            .prop_map(move |(packet, kind, length)| { (0x0800, ipv4(1, &error(kind, quote(packet, length)))) }),
+        (v6(), 1..6u8, 40..90usize)
+            .prop_map(move |(packet, kind, length)| { (0x86dd, ipv6(58, &error(kind, quote(packet, length)))) }),
+    ]
+}
+
+/// Packets in packets, of every kind that can be looked into.
+fn tunnel() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let inner = prop_oneof![v4().prop_map(|packet| (0x0800, packet)), v6().prop_map(|packet| (0x86dd, packet))];
+    (inner, 0..7u8, any::<bool>()).prop_map(|((kind, packet), tunnel, over_v6)| {
+        let framed = ethernet(kind, &packet);
+        let [kind_1, kind_0] = kind.to_be_bytes();
+        let datagram = |port: u16, header: &[u8], payload: &[u8]| {
+            let ports = [[0x30, 0x39], port.to_be_bytes()].concat();
+            (17, [&ports, &[0; 4][..], header, payload].concat())
+        };
+        let (proto, payload) = match tunnel {
+            0 => datagram(4789, &[8, 0, 0, 0, 0, 0, 1, 0], &framed),
+            1 => datagram(8472, &[0, 0, 0, 0, 0, 0, 1, 0], &framed),
+            2 => datagram(6081, &[2, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 1, 1, 1, 2, 2, 2, 2], &framed),
+            3 => datagram(6081, &[0, 0, kind_1, kind_0, 0, 0, 1, 0], &packet),
+            4 => (47, [&[0x20, 0, kind_1, kind_0, 0, 0, 0, 9], &packet[..]].concat()),
+            5 => (47, [&[0, 0, 0x65, 0x58], &framed[..]].concat()),
+            _ => (if kind == 0x0800 { 4 } else { 41 }, packet),
+        };
+        if over_v6 { (0x86dd, ipv6(proto, &payload)) } else { (0x0800, ipv4(proto, &payload)) }
+    })
 }
 
 fn v4() -> impl Strategy<Value = Vec<u8>> {
@@ -148,6 +231,16 @@ fn transport() -> impl Strategy<Value = (u8, Vec<u8>)> {
 fn ipv4(proto: u8, payload: &[u8]) -> Vec<u8> {
     let total = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
     let mut packet = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, proto, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    packet.extend(payload);
+    packet
+}
+
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let [length_1, length_0] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut packet = vec![0x60, 0, 0, 0, length_1, length_0, next, 64];
+    for host in [1, 2] {
+        packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
+    }
     packet.extend(payload);
     packet
 }

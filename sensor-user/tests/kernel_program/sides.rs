@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use aya::maps::Array;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult};
 use leuko::source::kernel::{KernelSource, LoadOptions};
-use sensor_core::flow::{MemorySlots, SlotId};
-use sensor_ebpf::abi::{Counters, FlowKey, FlowSlot, Half, HalfRare, Hook};
-use sensor_ebpf::packet::{SliceReader, parse_ethernet};
+use sensor_core::flow::{AggregateId, MemoryHook, SlotId};
+use sensor_ebpf::abi::{Aggregate, ArpMessage, Counters, FlowKey, FlowSlot, Half, HalfRare, Hook};
+use sensor_ebpf::packet::SliceReader;
 
 /// The time of every packet.
 pub const NOW_NS: u64 = 5_000_000_000;
@@ -16,34 +17,28 @@ pub const NOW_NS: u64 = 5_000_000_000;
 pub struct Counted {
     pub flows: BTreeMap<FlowKey, FlowSlot>,
     pub counters: Counters,
+    pub arp: Vec<ArpMessage>,
 }
 
 /// The accounting of a capture.
-#[derive(Default)]
-pub struct Host {
-    slots: MemorySlots,
-    counters: Counters,
-}
+pub struct Host(MemoryHook);
 
 impl Host {
+    pub fn new(tunnels: u32) -> Self {
+        Self(MemoryHook::new(tunnels))
+    }
+
     pub fn observe(&mut self, frame: &[u8]) {
-        self.counters.packets += 1;
-        match parse_ethernet(&SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() }) {
-            Ok(packet) => {
-                self.counters.octets += u64::from(packet.ip_octets);
-                self.counters.fragments += u64::from(packet.later_fragment);
-                self.slots.observe(&packet, NOW_NS);
-            }
-            Err(reason) => self.counters.unaccounted[reason as usize] += 1,
-        }
+        let reader = SliceReader { data: frame, wire_len: u32::try_from(frame.len()).unwrap() };
+        self.0.observe_ethernet(&reader, NOW_NS);
     }
 
     pub fn counted(&mut self) -> Counted {
         let mut flows = BTreeMap::new();
-        self.slots.poll(|_, slot| {
+        self.0.slots.poll(|_, slot| {
             flows.insert(slot.key, *slot);
         });
-        Counted { flows, counters: self.counters }
+        Counted { flows, counters: self.0.counters, arp: std::mem::take(&mut self.0.arp) }
     }
 }
 
@@ -85,7 +80,11 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn load(flows: u32) -> Self {
-        let options = LoadOptions { flows, seed: 0x5eed, fixed_ns: Some(NOW_NS) };
+        Self::with(LoadOptions { flows, ..LoadOptions::default() })
+    }
+
+    pub fn with(options: LoadOptions) -> Self {
+        let options = LoadOptions { seed: 0x5eed, fixed_ns: Some(NOW_NS), ..options };
         let mut source = KernelSource::load(options).unwrap();
         source.xdp("leuko_xdp").unwrap();
         source.xdp("leuko_xdp_generic").unwrap();
@@ -108,13 +107,36 @@ impl Kernel {
 
     /// As [`Self::observe`] at TC, for a super-packet.
     pub fn observe_gso(&mut self, at: At, frame: &[u8], gso_size: u32) {
-        /// `struct __sk_buff` and where its `gso_segs` and `gso_size` are.
-        const SK_BUFF: (usize, usize, usize) = (192, 164, 176);
-        let mut context = [0u8; SK_BUFF.0];
         let segments = u32::try_from(frame.len()).unwrap().div_ceil(gso_size);
-        context[SK_BUFF.1..][..4].copy_from_slice(&segments.to_le_bytes());
-        context[SK_BUFF.2..][..4].copy_from_slice(&gso_size.to_le_bytes());
-        self.run(at, frame, &context, 1);
+        self.run(at, frame, &sk_buff(&[(sk_buff::GSO_SEGS, segments), (sk_buff::GSO_SIZE, gso_size)]), 1);
+    }
+
+    /// As [`Self::observe`] at egress, for a packet that came in at an interface.
+    pub fn observe_forwarded(&mut self, frame: &[u8], ingress_ifindex: u32) {
+        self.run(At::Egress, frame, &sk_buff(&[(sk_buff::INGRESS_IFINDEX, ingress_ifindex)]), 1);
+    }
+
+    /// Forgets first fragments: a case of a property must not depend on the one before.
+    pub fn forget_fragments(&mut self) {
+        let map = self.source.ebpf().map_mut("FRAGMENTS").unwrap();
+        let mut map: Array<_, u64> = Array::try_from(map).unwrap();
+        for index in 0..map.len() {
+            if map.get(&index, 0).unwrap() != 0 {
+                map.set(index, 0, 0).unwrap();
+            }
+        }
+    }
+
+    /// What overflowed since the last call, by subject and protocol; what found no aggregate of its own, since the start.
+    pub fn aggregates(&mut self) -> Vec<Aggregate> {
+        let mut changed = Vec::new();
+        let mut aggregates = Vec::new();
+        self.source.poll_aggregates(|id, aggregate| match id {
+            AggregateId(0) => aggregates.push(*aggregate),
+            _ => changed.push(id),
+        });
+        self.source.release_aggregates(&changed, |_, aggregate| aggregates.push(*aggregate)).unwrap();
+        aggregates
     }
 
     fn run(&mut self, at: At, frame: &[u8], context: &[u8], times: u32) -> TestRunResult {
@@ -141,10 +163,12 @@ impl Kernel {
         });
         let flows = self.release(&live);
         assert_eq!(polled, flows, "a poll without traffic sees what is final");
+        let mut arp = Vec::new();
+        self.source.take_arp(|message| arp.push(ArpMessage { ifindex: 0, ..*message }));
         let after = self.source.counters().unwrap();
         let (then, now) = (self.before[hook as usize], after[hook as usize]);
         self.before = after;
-        Counted { flows, counters: difference(&now, &then) }
+        Counted { flows, counters: difference(&now, &then), arp }
     }
 
     pub fn release(&mut self, slots: &[SlotId]) -> BTreeMap<FlowKey, FlowSlot> {
@@ -152,6 +176,22 @@ impl Kernel {
         self.source.release(slots, |_, slot| add(&mut flows, slot)).unwrap();
         flows
     }
+}
+
+/// `struct __sk_buff` as the context of a test run, and where its fields are.
+mod sk_buff {
+    pub const SIZE: usize = 192;
+    pub const INGRESS_IFINDEX: usize = 36;
+    pub const GSO_SEGS: usize = 164;
+    pub const GSO_SIZE: usize = 176;
+}
+
+fn sk_buff(fields: &[(usize, u32)]) -> [u8; sk_buff::SIZE] {
+    let mut context = [0; sk_buff::SIZE];
+    for (offset, value) in fields {
+        context[*offset..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    context
 }
 
 pub fn test_run<P>(program: &P, frame: &[u8], context: &[u8], times: u32) -> TestRunResult
@@ -199,7 +239,12 @@ fn difference(now: &Counters, then: &Counters) -> Counters {
     let mut difference = Counters {
         packets: now.packets - then.packets,
         octets: now.octets - then.octets,
+        overflowed: now.overflowed - then.overflowed,
         fragments: now.fragments - then.fragments,
+        orphan_fragments: now.orphan_fragments - then.orphan_fragments,
+        multicast: now.multicast - then.multicast,
+        broadcast: now.broadcast - then.broadcast,
+        arp_lost: now.arp_lost - then.arp_lost,
         unaccounted: now.unaccounted,
     };
     for (now, then) in difference.unaccounted.iter_mut().zip(then.unaccounted) {

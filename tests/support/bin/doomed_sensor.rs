@@ -10,7 +10,7 @@ use leuko::source::kernel::{KernelSource, LoadOptions};
 
 fn main() -> Result<()> {
     let name = std::env::args().nth(1).context("which interface?")?;
-    let mut source = KernelSource::load(LoadOptions { flows: 64, seed: 1, fixed_ns: None })?;
+    let mut source = KernelSource::load(LoadOptions { flows: 64, seed: 1, ..LoadOptions::default() })?;
     source.attach(&Interface::find(&name)?, XdpChoice::Generic, EgressChoice::Clsact)?;
     println!("attached");
     loop {

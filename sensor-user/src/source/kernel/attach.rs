@@ -1,6 +1,5 @@
 //! Puts the programs on interfaces: XDP native or generic, TC by TCX or clsact.
 
-use std::collections::BTreeSet;
 use std::{io, mem};
 
 use anyhow::{Context as _, Result, bail};
@@ -92,16 +91,6 @@ impl KernelSource {
     /// Detaches from one interface, or forgets it when it is gone. False when nothing was attached to it.
     pub fn detach_from(&mut self, interface: InterfaceId) -> bool {
         self.links.remove(&interface).is_some()
-    }
-
-    /// Tells the kernel program which interfaces are watched, so that a packet that came in by one of them and leaves
-    /// by another is counted once. An index in this set means a watched interface in every namespace that is watched.
-    ///
-    /// # Errors
-    /// When the kernel refuses the update.
-    pub fn set_watched(&mut self, ifindexes: &BTreeSet<u32>) -> Result<()> {
-        let _ = ifindexes;
-        Ok(())
     }
 
     fn attach_inside(

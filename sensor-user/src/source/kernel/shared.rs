@@ -4,13 +4,48 @@
 
 use std::ffi::{c_long, c_void};
 use std::io;
+use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use sensor_ebpf::abi::FlowSlot;
+use sensor_ebpf::abi::{Aggregate, ArpMessage, FlowSlot, Half};
+
+/// What a table shared with the kernel program holds.
+///
+/// # Safety
+/// Integers only, no padding, aligned like a word and whole words long: every bit pattern is a valid value.
+pub unsafe trait Slot: Copy {
+    /// Length in words.
+    const WORDS: usize = size_of::<Self>() / 8;
+    /// The two words that count packets.
+    const PACKETS: [usize; 2];
+
+    /// Packets counted.
+    fn packets(&self) -> u64;
+}
+
+// SAFETY: integers and arrays of them; the layout asserts of the ABI leave no room for padding.
+unsafe impl Slot for FlowSlot {
+    const PACKETS: [usize; 2] = [offset_of!(Self, half) / 8, (offset_of!(Self, half) + size_of::<Half>()) / 8];
+
+    fn packets(&self) -> u64 {
+        self.half.iter().map(|half| half.packets).sum()
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Slot for Aggregate {
+    const PACKETS: [usize; 2] = [offset_of!(Self, packets) / 8, offset_of!(Self, packets) / 8 + 1];
+
+    fn packets(&self) -> u64 {
+        self.packets.iter().sum()
+    }
+}
+
+const _: () = assert!(align_of::<FlowSlot>() == 8 && align_of::<Aggregate>() == 8);
 
 /// A memory-mapped BPF array (`BPF_F_MMAPABLE`, Linux 5.5) as 64-bit words that the kernel program writes meanwhile.
 pub struct SharedWords {
@@ -48,15 +83,26 @@ impl SharedWords {
         self.words()[index].store(value, Ordering::Release);
     }
 
+    /// Adds `count` to a word.
+    pub fn add(&self, index: usize, count: u64) {
+        self.words()[index].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes `count` from a word to which the kernel adds.
+    pub fn subtract(&self, index: usize, count: u64) {
+        self.words()[index].fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// A copy of the slot that begins at word `base`. Counters are whole; the copy as such is not one instant.
-    pub fn copy_slot(&self, base: usize) -> FlowSlot {
-        let mut copy = [0u64; size_of::<FlowSlot>() / 8];
-        let words = &self.words()[base..base + copy.len()];
-        for (to, from) in copy.iter_mut().zip(words) {
-            *to = from.load(Ordering::Relaxed);
+    pub fn copy_slot<S: Slot>(&self, base: usize) -> S {
+        let mut copy = MaybeUninit::<S>::uninit();
+        let words = &self.words()[base..base + S::WORDS];
+        for (index, from) in words.iter().enumerate() {
+            // SAFETY: a slot is `WORDS` words long and aligned like one.
+            unsafe { copy.as_mut_ptr().cast::<u64>().add(index).write(from.load(Ordering::Relaxed)) };
         }
-        // SAFETY: same size, and every bit pattern is a valid `FlowSlot` (integers only, no padding).
-        unsafe { std::mem::transmute::<[u64; size_of::<FlowSlot>() / 8], FlowSlot>(copy) }
+        // SAFETY: every word has been written, and every bit pattern is a valid slot.
+        unsafe { copy.assume_init() }
     }
 
     /// Zeroes `count` words from `base`.
@@ -65,6 +111,12 @@ impl SharedWords {
             word.store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// A message as the ring carries it; nothing if it has another length.
+pub fn arp_message(octets: &[u8]) -> Option<ArpMessage> {
+    // SAFETY: integers only, no padding (layout asserts of the ABI): any octets of this length are a message.
+    (octets.len() == size_of::<ArpMessage>()).then(|| unsafe { octets.as_ptr().cast::<ArpMessage>().read_unaligned() })
 }
 
 impl Drop for SharedWords {

@@ -2,7 +2,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
-use sensor_ebpf::account::Adder;
+use crate::account::Adder;
 
 /// Counters that all CPUs add to.
 pub struct Shared;

@@ -1,0 +1,9 @@
+//! What the kernel programs are made of. Only for the BPF target.
+
+mod aggregates;
+mod atomic;
+mod frame;
+mod handshakes;
+pub mod hooks;
+mod maps;
+mod table;

@@ -1,0 +1,122 @@
+//! Overflow aggregates: an eight-way table like that of the flows, of the hosts that strays have in common.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "each value is known to fit, and a checked conversion costs instructions"
+)]
+
+use super::atomic::{Shared, replace};
+use super::maps;
+use crate::abi::{AGGREGATES, Addr, Aggregate, BUCKET_SLOTS, Direction, Hook, tag};
+use crate::account::Wire;
+use crate::hash::Hash;
+use crate::overflow::Stray;
+use crate::packet::Packet;
+
+/// Accounts the packet of the newcomer, whose flow has no slot.
+#[inline(always)]
+pub fn account() {
+    leuko_overflow();
+}
+
+/// Adds a packet to the aggregate of its receiver or sender. Global for the verifier's sake, like `leuko_claim`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn leuko_overflow() -> u32 {
+    let Some(newcomer) = maps::newcomer() else {
+        return 0;
+    };
+    // SAFETY: this CPU's own element, which nobody writes meanwhile.
+    let newcomer = unsafe { &*newcomer };
+    let [lo_high, lo_low, hi_high, hi_low, rest] = newcomer.key;
+    let lo = (Addr { high: lo_high, low: lo_low }, rest as u16);
+    let hi = (Addr { high: hi_high, low: hi_low }, (rest >> 16) as u16);
+    let (src, dst) = if newcomer.direction == Direction::LoToHi as u8 { (lo, hi) } else { (hi, lo) };
+    let packet = Packet {
+        src: src.0,
+        dst: dst.0,
+        src_port: src.1,
+        dst_port: dst.1,
+        proto: (rest >> 32) as u8,
+        tcp_flags: newcomer.tcp_flags,
+        ..Packet::default()
+    };
+    let wire = Wire { packets: newcomer.packets, octets: newcomer.octets, full_len: 0, last_len: 0 };
+    let hook = if newcomer.hook == Hook::Ingress as u8 { Hook::Ingress } else { Hook::Egress };
+    let sent = Stray::sender_is_subject(&packet, hook);
+    let (preferred, other) = (Stray::new(&packet, sent), Stray::new(&packet, !sent));
+    let (index, stray) = if let Some(index) = find(&preferred, packet.proto) {
+        (index, preferred)
+    } else if let Some(index) = find(&other, packet.proto) {
+        (index, other)
+    } else {
+        (claim(&preferred, packet.proto), preferred)
+    };
+    if let Some(aggregate) = maps::aggregate(index) {
+        // SAFETY: an element of a preallocated array; userspace recycles it only after a grace period.
+        unsafe { stray.account::<Shared>(aggregate, &packet, &wire, newcomer.now_ns, maps::seed()) };
+    }
+    0
+}
+
+#[inline(always)]
+fn find(stray: &Stray, proto: u8) -> Option<u32> {
+    let hash = hash(stray, proto);
+    let bucket = maps::aggregate_tags(bucket_of(hash))?;
+    let mut way = 0;
+    while way < BUCKET_SLOTS {
+        // SAFETY: an aligned element of the bucket; reads may race, which is harmless.
+        let found = unsafe { bucket.cast::<u64>().add(way as usize).read_volatile() };
+        if found == hash & !tag::STATE | tag::LIVE {
+            let index = bucket_of(hash) * BUCKET_SLOTS + way;
+            let aggregate = maps::aggregate(index)?;
+            // SAFETY: subject and protocol of a live aggregate do not change until a grace period has passed.
+            let (subject, of) = unsafe { ((*aggregate).subject, (*aggregate).proto) };
+            if subject.low == stray.subject.low && subject.high == stray.subject.high && of == proto {
+                return Some(index);
+            }
+        }
+        way += 1;
+    }
+    None
+}
+
+/// A new aggregate, or the first one, which takes what finds no other.
+#[inline(always)]
+fn claim(stray: &Stray, proto: u8) -> u32 {
+    let hash = hash(stray, proto);
+    let Some(bucket) = maps::aggregate_tags(bucket_of(hash)) else {
+        return 0;
+    };
+    let mut way = 0;
+    while way < BUCKET_SLOTS {
+        let index = bucket_of(hash) * BUCKET_SLOTS + way;
+        // SAFETY: an aligned element of the bucket.
+        unsafe {
+            let word = bucket.cast::<u64>().add(way as usize);
+            if index != 0 && word.read_volatile() == tag::FREE && replace(word, tag::FREE, tag::CLAIMED) {
+                let Some(aggregate) = maps::aggregate(index) else {
+                    return 0;
+                };
+                (*aggregate).subject = stray.subject;
+                (*aggregate).proto = proto;
+                // The exchange is a full barrier: whoever sees the tag sees the subject.
+                replace(word, tag::CLAIMED, hash & !tag::STATE | tag::LIVE);
+                return index;
+            }
+        }
+        way += 1;
+    }
+    0
+}
+
+#[inline(always)]
+fn hash(stray: &Stray, proto: u8) -> u64 {
+    Hash::new(maps::seed()).word(stray.subject.high).word(stray.subject.low).word(u64::from(proto)).finish()
+}
+
+#[inline(always)]
+const fn bucket_of(hash: u64) -> u32 {
+    (hash >> 32) as u32 & (AGGREGATES / BUCKET_SLOTS - 1)
+}
+
+const _: () = assert!((AGGREGATES / BUCKET_SLOTS).is_power_of_two() && size_of::<Aggregate>() % 8 == 0);

@@ -1,0 +1,220 @@
+//! What every program does with a packet: counts it once, in a flow, an aggregate, or by reason.
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+use super::atomic::Shared;
+use super::frame::{Frame, TcFrame, XdpFrame, tc_context, xdp_context};
+use super::table::{Place, Seen};
+use super::{aggregates, maps, table};
+use crate::abi::{ArpMessage, Counters, FlowKey, Hook, Reason};
+use crate::account::{Wire, observe, observe_icmp_error};
+use crate::fragment;
+use crate::packet::arp::{self, Cast};
+use crate::packet::{Fragment, Packet, parse_layers, quoted, skip_ethernet, tunnel};
+
+/// The flow table was closed to a packet, for the first, second, fourth, eighth, ... time on this CPU.
+pub struct RareEvent;
+
+/// Accounts a frame at the XDP hook; `FRAGS` where frames may have several buffers.
+///
+/// # Errors
+/// When something happened that is worth a line in the log.
+#[inline(always)]
+pub fn account_xdp<const FRAGS: bool>(ctx: &XdpContext) -> Result<(), RareEvent> {
+    account::<XdpFrame<FRAGS>>(xdp_context(ctx), Hook::Ingress)
+}
+
+/// Accounts a packet at a TC hook.
+///
+/// # Errors
+/// As [`account_xdp`].
+#[inline(always)]
+pub fn account_skb(ctx: &TcContext, hook: Hook) -> Result<(), RareEvent> {
+    account::<TcFrame>(tc_context(ctx), hook)
+}
+
+#[inline(always)]
+fn account<F: Frame>(context: F::Context, hook: Hook) -> Result<(), RareEvent> {
+    let (Some(counters), Some([packet, inner])) = (maps::counters(hook), maps::packets()) else {
+        return Ok(());
+    };
+    // SAFETY: these are this CPU's own elements, and nothing preempts the program on this CPU.
+    let (counters, packet) = unsafe { (&mut *counters, &mut *packet) };
+    let frame = F::open(context);
+    match frame.cast() {
+        Cast::Unicast => {}
+        Cast::Multicast => counters.multicast += 1,
+        Cast::Broadcast => counters.broadcast += 1,
+    }
+    let left_out = if maps::sampling() > 1 && !is_sampled() {
+        Some(Reason::Sampled)
+    } else if matches!(hook, Hook::Egress) && frame.came_in_at().is_some_and(maps::is_watched) {
+        Some(Reason::Forwarded)
+    } else {
+        None
+    };
+    if let Some(reason) = left_out {
+        let packets = u64::from(frame.segments());
+        counters.packets += packets;
+        counters.unaccounted[reason as usize] += packets;
+        return Ok(());
+    }
+    let mut outcome = parse::<F>(context, packet, hook, 0);
+    if outcome == SHORT {
+        F::pull_headers(context);
+        outcome = parse::<F>(context, packet, hook, 0);
+    }
+    if outcome != PARSED {
+        return refuse::<F>(context, outcome, counters);
+    }
+    if maps::tunnels() != 0 {
+        let start = inside_tunnel::<F>(context, packet);
+        // SAFETY: as above.
+        if start != 0 && parse::<F>(context, unsafe { &mut *inner }, hook, start) == PARSED {
+            *packet = unsafe { *inner };
+        }
+    }
+    account_packet::<F>(context, packet, hook, counters)
+}
+
+/// What [`parse`] says: the packet is there,
+const PARSED: u32 = 0;
+/// or something is not in the linear part. Anything else is 1 + [`Reason`].
+const SHORT: u32 = 0xffff;
+
+/// Parses the frame from its network layer (`start`: EtherType and offset), or from its link layer where `start` is 0.
+/// A function of its own: the parser needs most of the stack.
+#[inline(never)]
+fn parse<F: Frame>(context: F::Context, packet: &mut Packet, hook: Hook, start: u32) -> u32 {
+    let frame = F::open(context);
+    let network =
+        if start == 0 { frame.skip_link_layer(hook) } else { Ok(((start >> 16) as u16, start as usize & 0xffff)) };
+    let parsed = network.and_then(|(kind, offset)| parse_layers(&frame, kind, offset));
+    if frame.is_short() {
+        return SHORT;
+    }
+    match parsed {
+        Ok(parsed) => {
+            *packet = parsed;
+            PARSED
+        }
+        Err(reason) => 1 + reason as u32,
+    }
+}
+
+#[inline(never)]
+fn inside_tunnel<F: Frame>(context: F::Context, outer: &Packet) -> u32 {
+    match tunnel::inside(&F::open(context), outer, maps::tunnels()) {
+        Some((kind, offset)) => u32::from(kind) << 16 | offset as u32 & 0xffff,
+        None => 0,
+    }
+}
+
+/// Counts a packet that belongs to no flow.
+#[inline(always)]
+fn refuse<F: Frame>(context: F::Context, outcome: u32, counters: &mut Counters) -> Result<(), RareEvent> {
+    let reason = if outcome == SHORT { Reason::Truncated as u32 } else { outcome - 1 };
+    if reason == Reason::Arp as u32 && !report_arp::<F>(context) {
+        counters.arp_lost += 1;
+    }
+    counters.packets += 1;
+    if let Some(count) = counters.unaccounted.get_mut(reason as usize) {
+        *count += 1;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn account_packet<F: Frame>(
+    context: F::Context,
+    packet: &mut Packet,
+    hook: Hook,
+    counters: &mut Counters,
+) -> Result<(), RareEvent> {
+    let frame = F::open(context);
+    let now_ns = now_ns();
+    let wire = Wire::segmented(packet, frame.gso_size());
+    let packets = u64::from(wire.packets);
+    counters.packets += packets;
+    counters.octets += wire.octets;
+    if !matches!(packet.fragment, Fragment::Whole) {
+        resolve_fragment(packet, packets, now_ns, counters);
+    }
+    if packet.is_icmp_error() {
+        note_icmp_error::<F>(context, packet);
+    }
+    let (key, direction) = FlowKey::canonical(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
+    let place = Place::of(&key);
+    let found = place.find().or_else(|| {
+        place.introduce(packet, &wire, &Seen { hook, direction, ifindex: frame.ifindex(), now_ns });
+        let claimed = table::claim();
+        if claimed.is_none() {
+            aggregates::account();
+        }
+        claimed
+    });
+    if let Some(slot) = found {
+        // SAFETY: the slot is an element of a preallocated array; userspace recycles it only after a grace period that
+        // waits for this program.
+        unsafe { observe::<Shared>(slot, packet, &wire, direction, now_ns) };
+        return Ok(());
+    }
+    counters.overflowed += packets;
+    if counters.overflowed & (counters.overflowed - 1) == 0 { Err(RareEvent) } else { Ok(()) }
+}
+
+/// First fragments leave their ports for the later ones.
+#[inline(always)]
+fn resolve_fragment(packet: &mut Packet, packets: u64, now_ns: u64, counters: &mut Counters) {
+    let place = fragment::Place::of(packet, maps::seed());
+    let Some(entry) = maps::fragment(place.index) else {
+        return;
+    };
+    if matches!(packet.fragment, Fragment::First) {
+        // SAFETY: an aligned element of the array, written and read as a whole.
+        unsafe { entry.write_volatile(place.word(packet, now_ns)) };
+        return;
+    }
+    counters.fragments += packets;
+    // SAFETY: as above.
+    match place.ports(unsafe { entry.read_volatile() }, now_ns) {
+        Some(ports) => (packet.src_port, packet.dst_port) = ports,
+        None => counters.orphan_fragments += packets,
+    }
+}
+
+/// Notes an ICMP error at the flow of the packet that it quotes.
+#[inline(never)]
+fn note_icmp_error<F: Frame>(context: F::Context, error: &Packet) {
+    if let Some(key) = quoted(&F::open(context), error)
+        && let Some(slot) = Place::of(&key).find()
+    {
+        // SAFETY: as of every slot that is found.
+        unsafe { observe_icmp_error(slot, error.window) };
+    }
+}
+
+/// Hands an ARP message over. Says whether there was room for it.
+#[inline(never)]
+fn report_arp<F: Frame>(context: F::Context) -> bool {
+    let frame = F::open(context);
+    let message = skip_ethernet(&frame, 0).ok().and_then(|(_, offset)| arp::parse(&frame, offset));
+    message
+        .is_none_or(|message| maps::report_arp(&ArpMessage { time_ns: now_ns(), ifindex: frame.ifindex(), ..message }))
+}
+
+#[inline(always)]
+fn is_sampled() -> bool {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_prandom_u32() }.is_multiple_of(maps::sampling())
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    match maps::fixed_ns() {
+        // SAFETY: a helper without arguments.
+        0 => unsafe { bpf_ktime_get_ns() },
+        fixed => fixed,
+    }
+}
