@@ -1,4 +1,5 @@
-//! Compiles the traffic generators and hands their object to the tests as `LEUKO_TRAFFIC_OBJECT`.
+//! Compiles the traffic generators and hands their object to the tests as `TRAFFIC_OBJECT`: variables that begin
+//! with the name of the product are settings of it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ mod toolchain;
 fn main() -> ExitCode {
     match build() {
         Ok(object) => {
-            println!("cargo::rustc-env=LEUKO_TRAFFIC_OBJECT={}", object.display());
+            println!("cargo::rustc-env=TRAFFIC_OBJECT={}", object.display());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -250,7 +250,9 @@ mod tests {
             let packet = syn(source, if source % 3 == 0 { source as u16 } else { 443 });
             let stray = Stray::new(&packet, false);
             // SAFETY: an exclusive reference is valid, aligned and owned.
-            unsafe { stray.account::<Plain>(&mut aggregate, &packet, &Wire::single(&packet), u64::from(source) + 1, 9) };
+            unsafe {
+                stray.account::<Plain>(&mut aggregate, &packet, &Wire::single(&packet), u64::from(source) + 1, 9)
+            };
         }
         aggregate
     }
@@ -258,7 +260,10 @@ mod tests {
     #[test]
     fn a_flood_is_summed_up() {
         let aggregate = flood(30_000);
-        assert_eq!((aggregate.packets, aggregate.octets, aggregate.requests), ([30_000, 0], [1_200_000, 0], [30_000, 0]));
+        assert_eq!(
+            (aggregate.packets, aggregate.octets, aggregate.requests),
+            ([30_000, 0], [1_200_000, 0], [30_000, 0])
+        );
         assert_eq!((aggregate.first_ns, aggregate.last_ns), (1, 30_000));
         assert_eq!(aggregate.main_port(), Some(443));
     }

@@ -251,8 +251,7 @@ fn parse_ipv4<R: Reader>(frame: &R, offset: usize) -> Result<Packet, Reason> {
     }
     let fragmentation = u16::from_be_bytes([fragment_1, fragment_0]);
     let fragment = Fragment::new(fragmentation & 0x1fff, fragmentation & 0x2000 != 0);
-    let fragment_id =
-        if matches!(fragment, Fragment::Whole) { 0 } else { u32::from(u16::from_be_bytes([id_1, id_0])) };
+    let fragment_id = if matches!(fragment, Fragment::Whole) { 0 } else { u32::from(u16::from_be_bytes([id_1, id_0])) };
     let packet = Packet {
         src: Addr::from_v4(u32_at(frame, offset + 12)?),
         dst: Addr::from_v4(u32_at(frame, offset + 16)?),

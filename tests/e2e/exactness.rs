@@ -123,7 +123,8 @@ fn both_ends_of_an_offloaded_transfer_count_the_same() -> Result<()> {
             missing[1].add_difference(down)?;
         }
         for (missing, dropped) in missing.iter().zip([to_server, to_client]) {
-            assert_eq!(missing.packets, dropped, "{missing:?}, {server_xdp:?} {client_egress:?}");
+            // What was dropped may also be of others than the transfer.
+            assert!(missing.packets <= dropped, "{missing:?} of {dropped}, {server_xdp:?} {client_egress:?}");
             assert!(missing.octets <= missing.packets * 1500, "{missing:?}");
             assert_eq!(missing.packets == 0, missing.octets == 0, "{missing:?}");
         }

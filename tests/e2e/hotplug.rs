@@ -16,7 +16,6 @@ use support::{Lab, Leuko, Namespace, Need, Pair, Port, Wire, require, until};
 
 const SOON: Duration = Duration::from_secs(20);
 const UDP: u8 = 17;
-const LOADED: LoadOptions = LoadOptions { flows: 4096, seed: 7, fixed_ns: None };
 
 #[test]
 fn a_pattern_follows_an_interface_through_its_lives() -> Result<()> {
@@ -102,7 +101,7 @@ fn a_name_that_was_given_to_another_interface_attaches_to_neither() -> Result<()
     let mut listed = server.inside(|| Interface::find("eth1"))??;
     listed.link.name = "eth0".to_owned();
     for (xdp, egress) in [(XdpChoice::Auto, EgressChoice::Auto), (XdpChoice::Generic, EgressChoice::Clsact)] {
-        let mut source = KernelSource::load(LOADED)?;
+        let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, ..LoadOptions::default() })?;
         let error = source.attach(&listed, xdp, egress).err().context("attached to two interfaces")?;
         assert!(error.to_string().contains("eth0 was renamed or removed"), "{error:#}");
         until_free(&server, "eth1")?;
@@ -132,12 +131,14 @@ fn of_a_bridge_and_its_ports_the_ports_are_watched() -> Result<()> {
     }
     bridge.ip("link set br0 up")?;
 
-    // Without egress, whose part of the rule is another.
-    let mut sensor = bridge.inside(|| Sensor::start(&["*"], XdpChoice::Native, EgressChoice::Off))??;
-    sensor.expect_udp(&pair, 1001, 25)?;
-    assert_eq!(sensor.reconcile(), [""; 0]);
-    drop(sensor);
-    until_free(&bridge, "port1")?;
+    for (egress, port) in [(EgressChoice::Off, 1001), (EgressChoice::Auto, 1002)] {
+        let mut sensor = bridge.inside(|| Sensor::start(&["*"], XdpChoice::Native, egress))??;
+        sensor.expect_udp(&pair, port, 25)?;
+        assert_eq!(sensor.reconcile(), [""; 0]);
+        drop(sensor);
+        until_free(&bridge, "port1")?;
+        until_free(&bridge, "port2")?;
+    }
 
     let mut sensor = bridge.inside(|| Sensor::start(&["br0", "port1"], XdpChoice::Auto, EgressChoice::Auto))??;
     assert_eq!(sensor.reconcile(), [""; 0]);
@@ -226,7 +227,7 @@ impl Sensor {
     fn start(specs: &[&str], xdp: XdpChoice, egress: EgressChoice) -> Result<Self> {
         let specs = specs.iter().map(|text| (*text).to_owned().try_into().map_err(anyhow::Error::msg));
         let specs = specs.collect::<Result<Vec<_>>>()?;
-        let mut source = KernelSource::load(LOADED)?;
+        let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, ..LoadOptions::default() })?;
         let watch = Watch::start(&specs, (xdp, egress), &mut source, Duration::ZERO)?;
         Ok(Self { source, watch, seconds: 0, latest: BTreeMap::new() })
     }

@@ -243,9 +243,7 @@ struct Table {
 impl Table {
     fn watch(namespace: &Namespace, flows: u32) -> Result<Self> {
         let mut source = KernelSource::load(LoadOptions { flows, seed: 0x5eed, ..LoadOptions::default() })?;
-        namespace.inside(|| {
-            source.attach(&Interface::find("eth0")?, XdpChoice::Native, EgressChoice::Tcx)
-        })??;
+        namespace.inside(|| source.attach(&Interface::find("eth0")?, XdpChoice::Native, EgressChoice::Tcx))??;
         Ok(Self { source, live: BTreeSet::new(), released: Vec::new(), aggregates: BTreeMap::new() })
     }
 

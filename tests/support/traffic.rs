@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::netns::Namespace;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_TRAFFIC_OBJECT"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRAFFIC_OBJECT"));
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +104,9 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 /// An Ethernet frame with IPv4 and TCP, from one endpoint to another, to the hardware address `to`.
 #[must_use]
 pub fn tcp_frame(to: [u8; 6], src: ([u8; 4], u16), dst: ([u8; 4], u16), flags: u8, payload: u16) -> Vec<u8> {
-    let segment = [
-        &src.1.to_be_bytes()[..], &dst.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0],
-    ]
-    .concat();
+    let segment =
+        [&src.1.to_be_bytes()[..], &dst.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0]]
+            .concat();
     frame(to, 6, src.0, dst.0, &segment, payload)
 }
 

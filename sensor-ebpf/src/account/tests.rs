@@ -168,7 +168,11 @@ fn handshake_delays_are_measured_from_the_syn() {
         ),
         ("no SYN seen", &[syn_ack, ack], (0, 0, 0)),
         ("refused", &[syn, (HiToLo, tcp(RST | ACK, 0, 0), 30 * MS), ack], (units(10), 0, 0)),
-        ("reset by the client", &[syn, syn_ack, (LoToHi, tcp(RST | ACK, 101, 0), 35 * MS)], (units(10), between(10, 30), 0)),
+        (
+            "reset by the client",
+            &[syn, syn_ack, (LoToHi, tcp(RST | ACK, 101, 0), 35 * MS)],
+            (units(10), between(10, 30), 0),
+        ),
         ("faster than the unit counts as one", &[syn, (HiToLo, tcp(SYN | ACK, 900, 0), 10 * MS)], (units(10), 1, 0)),
     ];
     for (what, packets, delays) in table {

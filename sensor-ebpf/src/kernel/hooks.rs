@@ -88,7 +88,8 @@ const SHORT: u32 = 0xffff;
 #[inline(never)]
 fn parse<F: Frame>(context: F::Context, packet: &mut Packet, hook: Hook, start: u32) -> u32 {
     let frame = F::open(context);
-    let network = if start == 0 { frame.skip_link_layer(hook) } else { Ok(((start >> 16) as u16, start as usize & 0xffff)) };
+    let network =
+        if start == 0 { frame.skip_link_layer(hook) } else { Ok(((start >> 16) as u16, start as usize & 0xffff)) };
     let parsed = network.and_then(|(kind, offset)| parse_layers(&frame, kind, offset));
     if frame.is_short() {
         return SHORT;
@@ -143,8 +144,7 @@ fn account_packet<F: Frame>(
     if packet.is_icmp_error() {
         note_icmp_error::<F>(context, packet);
     }
-    let (key, direction) =
-        FlowKey::canonical(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
+    let (key, direction) = FlowKey::canonical(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
     let place = Place::of(&key);
     let found = place.find().or_else(|| {
         place.introduce(packet, &wire, &Seen { hook, direction, ifindex: frame.ifindex(), now_ns });
@@ -200,9 +200,8 @@ fn note_icmp_error<F: Frame>(context: F::Context, error: &Packet) {
 fn report_arp<F: Frame>(context: F::Context) -> bool {
     let frame = F::open(context);
     let message = skip_ethernet(&frame, 0).ok().and_then(|(_, offset)| arp::parse(&frame, offset));
-    message.is_none_or(|message| {
-        maps::report_arp(&ArpMessage { time_ns: now_ns(), ifindex: frame.ifindex(), ..message })
-    })
+    message
+        .is_none_or(|message| maps::report_arp(&ArpMessage { time_ns: now_ns(), ifindex: frame.ifindex(), ..message }))
 }
 
 #[inline(always)]

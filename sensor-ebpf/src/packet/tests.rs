@@ -333,10 +333,18 @@ fn packets_in_tunnels_are_counted_by_what_is_inside() {
     let table = [
         ("VXLAN", tunnel::VXLAN, to_port(4789, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &framed].concat())),
         ("VXLAN, old port", tunnel::VXLAN, to_port(8472, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &framed].concat())),
-        ("Geneve, options", tunnel::GENEVE, to_port(6081, &[&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 9, 9, 9, 9], &framed[..]].concat())),
+        (
+            "Geneve, options",
+            tunnel::GENEVE,
+            to_port(6081, &[&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 9, 9, 9, 9], &framed[..]].concat()),
+        ),
         ("Geneve, IP", tunnel::GENEVE, to_port(6081, &[&[0, 0, 0x08, 0x00, 0, 0, 1, 0], &inner[..]].concat())),
         ("GRE", tunnel::GRE, in_ip(proto::GRE, &[&[0, 0, 0x08, 0x00], &inner[..]].concat())),
-        ("GRE, key and sequence", tunnel::GRE, in_ip(proto::GRE, &[&[0x30, 0, 8, 0, 0, 0, 0, 7, 0, 0, 0, 1], &inner[..]].concat())),
+        (
+            "GRE, key and sequence",
+            tunnel::GRE,
+            in_ip(proto::GRE, &[&[0x30, 0, 8, 0, 0, 0, 0, 7, 0, 0, 0, 1], &inner[..]].concat()),
+        ),
         ("GRE, Ethernet", tunnel::GRE, in_ip(proto::GRE, &[&[0, 0, 0x65, 0x58], &framed[..]].concat())),
         ("IP in IP", tunnel::IPIP, in_ip(proto::IPIP, &inner)),
     ];
@@ -353,10 +361,9 @@ fn packets_in_tunnels_are_counted_by_what_is_inside() {
 
 #[test]
 fn arp_messages_say_who_claims_what() {
-    let octets = [
-        &[0, 1, 8, 0, 6, 4, 0, 2][..], &[1, 2, 3, 4, 5, 6], &[10, 0, 0, 1], &[7, 8, 9, 10, 11, 12], &[10, 0, 0, 2],
-    ]
-    .concat();
+    let octets =
+        [&[0, 1, 8, 0, 6, 4, 0, 2][..], &[1, 2, 3, 4, 5, 6], &[10, 0, 0, 1], &[7, 8, 9, 10, 11, 12], &[10, 0, 0, 2]]
+            .concat();
     let frame = ethernet(&[ethertype::VLAN, ethertype::ARP], &octets);
     let message = arp::parse(&reader(&frame), 18).unwrap();
     assert_eq!((message.operation, message.sender_ip, message.target_ip), (arp::REPLY, SRC, DST));

@@ -55,7 +55,8 @@ fn gre<R: Reader>(frame: &R, at: usize) -> Option<(u16, usize)> {
     const VERSION: u16 = 0x0007;
     let flags = u16_at(frame, at).ok()?;
     let kind = u16_at(frame, at + 2).ok()?;
-    let optional = usize::from(flags & CHECKSUM != 0) + usize::from(flags & KEY != 0) + usize::from(flags & SEQUENCE != 0);
+    let optional =
+        usize::from(flags & CHECKSUM != 0) + usize::from(flags & KEY != 0) + usize::from(flags & SEQUENCE != 0);
     if flags & VERSION != 0 {
         return None;
     }
