@@ -4,7 +4,6 @@
 #![expect(clippy::print_stderr, reason = "a long test says what it has measured")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,7 @@ use leuko::source::kernel::{KernelSource, LoadOptions};
 use sensor_core::flow::{AggregateId, SlotId};
 use sensor_ebpf::abi::{Aggregate, Counters, FlowSlot};
 use sensor_ebpf::overflow::distinct;
-use support::{Lab, Namespace, Need, Pair, Pattern, Traffic, require, tcp_frame, udp_frame};
+use support::{Lab, Namespace, Need, Pair, Pattern, Traffic, require, stress_factor, tcp_frame, udp_frame};
 
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
@@ -36,7 +35,7 @@ fn one_flow_of_every_processor_is_exact_while_its_slot_is_recycled() -> Result<(
     let pair = Lab::new()?.pair()?;
     let mut table = Table::watch(&pair.server, 4096)?;
     let traffic = Traffic::at(&pair.client)?;
-    let server = mac(&pair.server)?;
+    let server = pair.server.mac_octets("eth0")?;
     // Both directions of one flow, each of its own length and flags.
     let frames = [
         tcp_frame(server, ([10, 77, 0, 1], 40_000), SERVER, PSH | ACK, 100),
@@ -92,7 +91,7 @@ fn established_flows_and_new_clients_survive_a_flood() -> Result<()> {
     pair.server.ip(&format!("route add default via {}", Pair::CLIENT))?;
     let mut table = Table::watch(&pair.server, 131_072)?;
     let traffic = Traffic::at(&pair.client)?;
-    let server = mac(&pair.server)?;
+    let server = pair.server.mac_octets("eth0")?;
     let established: Vec<Vec<u8>> =
         (0..ESTABLISHED).map(|flow| udp_frame(server, ([10, 77, 0, 1], 20_000 + flow), SERVER, 30)).collect();
     let by_test_run = table.second_handle()?;
@@ -170,18 +169,11 @@ fn established_flows_and_new_clients_survive_a_flood() -> Result<()> {
 
 /// How many packets a test of `count` sends.
 fn times(count: u32) -> u32 {
-    let factor = env::var("LEUKO_STRESS").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
-    count.saturating_mul(factor)
+    count.saturating_mul(stress_factor())
 }
 
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn mac(namespace: &Namespace) -> Result<[u8; 6]> {
-    let text = namespace.mac("eth0")?;
-    let octets: Vec<u8> = text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<_, _>>()?;
-    octets.try_into().map_err(|_| anyhow::anyhow!("{text} is no hardware address"))
 }
 
 /// Accepts so many clients, one after the other, and answers each.

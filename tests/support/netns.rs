@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -236,6 +236,16 @@ impl Namespace {
         let link = self.ip(&format!("-o link show dev {interface}"))?;
         let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
         words.nth(1).map(str::to_owned).with_context(|| format!("no hardware address in: {link}"))
+    }
+
+    /// As [`Namespace::mac`], as octets.
+    ///
+    /// # Errors
+    /// As [`Namespace::mac`].
+    pub fn mac_octets(&self, interface: &str) -> Result<[u8; 6]> {
+        let text = self.mac(interface)?;
+        let octets: Vec<u8> = text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<_, _>>()?;
+        octets.try_into().map_err(|_| anyhow!("{text} is no hardware address"))
     }
 
     /// What an HTTP server answers inside, by curl. Any status is an answer.

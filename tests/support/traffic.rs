@@ -1,6 +1,10 @@
 //! Packets by the million: generators that run on live frames and send them out of one end of a veth pair, so that the
 //! other end receives them as from a wire.
 
+use std::env;
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
@@ -9,6 +13,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::netns::Namespace;
+use crate::wait::now;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRAFFIC_OBJECT"));
 
@@ -86,6 +91,20 @@ impl<'a> Traffic<'a> {
         })?
     }
 
+    /// As [`Traffic::send`], evenly over one second.
+    ///
+    /// # Errors
+    /// As [`Traffic::send`].
+    pub fn send_paced(&self, pattern: Pattern, frame: &[u8], count: u32, cpu: usize) -> Result<()> {
+        const PARTS: u32 = 50;
+        let begun = now();
+        for part in 0..PARTS {
+            self.send(pattern, frame, count / PARTS, cpu)?;
+            sleep((Duration::from_secs(1) * (part + 1) / PARTS).saturating_sub(begun.elapsed()));
+        }
+        Ok(())
+    }
+
     /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     fn context(&self, length: u32) -> [u8; 24] {
         let mut context = [0; 24];
@@ -93,6 +112,12 @@ impl<'a> Traffic<'a> {
         context[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
         context
     }
+}
+
+/// How many times as much a stress test is to do: `LEUKO_STRESS`.
+#[must_use]
+pub fn stress_factor() -> u32 {
+    env::var("LEUKO_STRESS").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

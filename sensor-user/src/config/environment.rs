@@ -6,7 +6,7 @@ use super::setting::{SETTINGS, Setting};
 use super::words;
 
 /// Variables that belong to Leuko and are no settings: which file to read, and what builds and tests use.
-const OTHERS: [&str; 4] = ["LEUKO_CONFIG", "LEUKO_DATA", "LEUKO_BIN", "LEUKO_BPF_OBJECT"];
+const OTHERS: [&str; 5] = ["LEUKO_CONFIG", "LEUKO_DATA", "LEUKO_BIN", "LEUKO_BPF_OBJECT", "LEUKO_STRESS"];
 
 /// The settings in `variables`, in the order of [`SETTINGS`]. A variable that is empty counts as not set.
 ///

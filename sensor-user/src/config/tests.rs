@@ -112,6 +112,8 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
             "kernel.flows = \"many\"",
             "leuko.toml:1: kernel.flows: invalid type: string \"many\", expected a whole number",
         ),
+        ("kernel.sampling = 0", "leuko.toml:1: kernel.sampling: must be from 1 (every packet) to 65536"),
+        ("kernel.tunnels = [\"vxlan\", \"l2tp\"]", "leuko.toml:1: kernel.tunnels: unknown variant `l2tp`"),
         ("kernel = 5", "leuko.toml:1: kernel: is a section: write [kernel]"),
         ("[timeouts]\ntcp_idle = 0", "leuko.toml:2: timeouts.tcp_idle: must be from 1ms to 24h"),
         ("[timeouts]\ntcp_idel = 1", "leuko.toml:2: timeouts.tcp_idel: unknown field `tcp_idel`"),
@@ -289,7 +291,8 @@ fn what_is_printed_can_be_read_again_but_for_secrets() {
 #[test]
 fn every_setting_is_listed_with_its_meaning() {
     let all = load(
-        "log_file = \"/x\"\nsensor = \"s\"\n[[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token = \"t\"\n\
+        "log_file = \"/x\"\nsensor = \"s\"\nkernel.pin = \"/x\"\n\
+         [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token = \"t\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token_file = \"t\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password = \"p\" }\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password_file = \"p\" }\n\
