@@ -1,22 +1,28 @@
 //! The pipeline in one piece: slots in, incidents out, at ticks of event time.
 //!
 //! A source drives it, live or from a capture, in the same order at each tick: [`Engine::observe`] every slot in which
-//! something moved, [`Engine::expire`] and [`Engine::retire`] what the source released, then [`Engine::tick`].
+//! something moved, [`Engine::expire`] and [`Engine::retire`] what the source released, then [`Engine::tick`]. A source
+//! whose table can overflow hands in its aggregates in the same way. ARP messages and the interval's coverage are handed
+//! in at any time before the tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sensor_ebpf::abi::{Addr, FlowSlot};
+use sensor_ebpf::abi::{Addr, Aggregate, ArpMessage, FlowSlot};
 use sensor_models::Baseline;
 use serde_json::{Value, json};
 
+use crate::arp::ArpTable;
+use crate::coverage::Held;
 use crate::detect::{
     Anomaly, AnomalyParams, BruteForce, BruteForceParams, Finding, Flood, FloodKind, FloodParams, Scan, ScanParams,
 };
 use crate::features::host::{self, HostWindow, HostWindows};
-use crate::flow::{FlowEvent, FlowRecord, FlowTable, Outcome, SlotId, Timeouts};
-use crate::incident::{Book, Class, Incident, IncidentEvent};
+use crate::flow::{
+    AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
+};
+use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent};
 use crate::time::Timestamp;
 
 /// What the user decides.
@@ -56,6 +62,8 @@ impl Default for EngineConfig {
 #[derive(Debug)]
 pub struct Engine {
     table: FlowTable,
+    aggregates: AggregateTable,
+    arp: ArpTable,
     windows: [HostWindows; 3],
     detectors: Detectors,
     book: Book,
@@ -66,6 +74,10 @@ pub struct Engine {
     records: Vec<FlowRecord>,
     ended: BTreeMap<&'static str, u64>,
     allowed_findings: u64,
+    /// Of the interval that ends with the next tick.
+    coverage: f64,
+    /// Scratch of [`Self::tick`].
+    overdue: Vec<FlowEvent>,
 }
 
 #[derive(Debug)]
@@ -84,6 +96,8 @@ impl Engine {
         let anomaly = AnomalyParams { warmup: config.warmup, ..AnomalyParams::default() };
         Self {
             table: FlowTable::new(config.timeouts),
+            aggregates: AggregateTable::default(),
+            arp: ArpTable::default(),
             windows: host::LENGTHS.map(HostWindows::new),
             detectors: Detectors {
                 scan: Scan::new(ScanParams::default()),
@@ -100,7 +114,14 @@ impl Engine {
             records: Vec::new(),
             ended: BTreeMap::new(),
             allowed_findings: 0,
+            coverage: 1.0,
+            overdue: Vec::new(),
         }
+    }
+
+    /// Makes room for all the slots a source has, so that nothing is moved later.
+    pub fn reserve_flows(&mut self, slots: usize) {
+        self.table.reserve(slots);
     }
 
     /// Takes in a slot in which something moved since the last tick. `epoch_ns` is what to add to the source's times
@@ -134,11 +155,48 @@ impl Engine {
         }
     }
 
+    /// Takes in an aggregate in which something moved since the last tick.
+    pub fn observe_aggregate(&mut self, id: AggregateId, aggregate: &Aggregate, epoch_ns: u64) {
+        let event = self.aggregates.observe(id, aggregate, epoch_ns);
+        self.feed_overflow(&event);
+    }
+
+    /// Aggregates that are of no more use: the source releases them and hands their final counters to
+    /// [`Self::retire_aggregate`].
+    #[must_use]
+    pub fn expire_aggregates(&self, now: Timestamp) -> Vec<AggregateId> {
+        self.aggregates.expire(now)
+    }
+
+    /// All aggregates that can be released, for the end of the input.
+    #[must_use]
+    pub fn drain_aggregates(&self) -> Vec<AggregateId> {
+        self.aggregates.drain()
+    }
+
+    /// Takes in the final counters of a released aggregate.
+    pub fn retire_aggregate(&mut self, id: AggregateId, aggregate: &Aggregate, epoch_ns: u64) {
+        let event = self.aggregates.retire(id, aggregate, epoch_ns);
+        self.feed_overflow(&event);
+    }
+
+    /// Takes in an ARP message.
+    pub fn observe_arp(&mut self, message: &ArpMessage, epoch_ns: u64) {
+        self.arp.observe(message, epoch_ns);
+    }
+
+    /// Notes which part of the interval's packets was accounted (see [`crate::coverage`]): incidents found at the next
+    /// tick are stamped with it.
+    pub const fn note_coverage(&mut self, ratio: f64) {
+        self.coverage = ratio;
+    }
+
     /// Ends a tick: decides what is overdue, asks every detector, and says what became of incidents.
     pub fn tick(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
-        let mut overdue = Vec::new();
+        let mut overdue = std::mem::take(&mut self.overdue);
         self.table.overdue(now, |event| overdue.push(event));
-        overdue.iter().for_each(|event| self.feed(event));
+        overdue.drain(..).for_each(|event| self.feed(&event));
+        self.overdue = overdue;
         let mut events = Vec::new();
         for finding in self.detectors.tick(now) {
             if let Some(finding) = self.admitted(finding) {
@@ -198,6 +256,36 @@ impl Engine {
         self.table.accounted()
     }
 
+    /// Packets in overflow aggregates so far.
+    #[must_use]
+    pub const fn overflowed_packets(&self) -> u64 {
+        self.aggregates.packets()
+    }
+
+    /// What the source has handed over so far, for the equation of [`crate::coverage`].
+    #[must_use]
+    pub const fn held(&self) -> Held {
+        Held { in_flows: self.table.accounted(), in_aggregates: self.aggregates.packets() }
+    }
+
+    /// ARP messages so far.
+    #[must_use]
+    pub const fn arp_messages(&self) -> u64 {
+        self.arp.messages()
+    }
+
+    /// Claims of addresses in ARP messages so far.
+    #[must_use]
+    pub const fn arp_claims(&self) -> u64 {
+        self.arp.claims()
+    }
+
+    /// Addresses claimed by another station than before, so far.
+    #[must_use]
+    pub const fn arp_conflicts(&self) -> u64 {
+        self.arp.conflicts()
+    }
+
     /// Replaces the endpoints of the sensor itself and of its receivers.
     pub fn set_own_endpoints(&mut self, endpoints: impl IntoIterator<Item = (IpAddr, u16)>) {
         self.own = endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect();
@@ -240,6 +328,13 @@ impl Engine {
         self.detectors.observe(event);
     }
 
+    fn feed_overflow(&mut self, event: &OverflowEvent) {
+        if event.is_news() {
+            self.windows.iter_mut().for_each(|windows| windows.observe_overflow(event));
+            self.detectors.observe_overflow(event);
+        }
+    }
+
     /// A served connection to the sensor or to one of its receivers. A flood of their ports is not served.
     fn is_own(&self, event: &FlowEvent) -> bool {
         event.outcome == Outcome::Served && self.own.contains(&(event.server.addr, event.server.port))
@@ -249,6 +344,8 @@ impl Engine {
         if self.disabled.contains(&finding.class) {
             return None;
         }
+        // Rounded down: what is not all is never said to be.
+        finding.evidence.insert(COVERAGE.to_owned(), json!((self.coverage * 1e4).floor() / 1e4));
         if finding.attackers.is_empty() {
             return Some(finding);
         }
@@ -279,6 +376,11 @@ impl Detectors {
         self.syn_flood.observe(event);
         self.udp_flood.observe(event);
         self.brute_force.observe(event);
+    }
+
+    fn observe_overflow(&mut self, event: &OverflowEvent) {
+        self.syn_flood.observe_overflow(event);
+        self.udp_flood.observe_overflow(event);
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Finding> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 
-use crate::flow::{FlowEvent, Outcome};
+use crate::flow::{FlowEvent, Outcome, OverflowEvent};
 use crate::sketch::Distinct;
 use crate::time::Timestamp;
 
@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 /// | `packets_out`, `packets_in` | packets | sent, received |
 /// | `octets_out`, `octets_in` | IP octets | sent, received |
 /// | `syns_out`, `syns_in` | segments | SYN sent as client, received as server |
+///
+/// Packets, octets and SYN of overflow aggregates are included for their subject; flows and peers are those of flows.
 pub const COLUMNS: [&str; 13] = [
     "flows_out",
     "flows_in",
@@ -136,6 +138,28 @@ impl HostWindows {
                 event.sent.syns,
             ]);
             server.clients.insert(event.client.addr.high, event.client.addr.low);
+        }
+    }
+
+    /// Takes in what a tick learned of an aggregate.
+    pub fn observe_overflow(&mut self, event: &OverflowEvent) {
+        let (sent, received) = (event.sent, event.received);
+        if let Some(subject) = event.subject.and_then(|subject| self.host(subject)) {
+            subject.add([
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                sent.packets,
+                received.packets,
+                sent.octets,
+                received.octets,
+                sent.requests,
+                received.requests,
+            ]);
         }
     }
 
