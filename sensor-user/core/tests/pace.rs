@@ -1,5 +1,9 @@
 //! What a flow costs the engine: `cargo test --release -p sensor-core --test pace -- --ignored --nocapture`.
-#![expect(clippy::cast_possible_truncation, clippy::print_stderr, reason = "numbers of made-up hosts; a table is printed")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "numbers of made-up hosts; a table is printed"
+)]
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 
 use std::time::{Duration, Instant};
@@ -40,12 +44,14 @@ struct Spent {
 fn slot(scene: Scene, n: u64) -> FlowSlot {
     let client = Addr::from_v4(0x0a00_0000 + (n % scene.clients) as u32);
     let server = Addr::from_v4(0xc0a8_0000 + (n % scene.servers) as u32);
-    let (key, direction) = FlowKey::canonical(client, 1024 + (n / scene.clients % 60_000) as u16, server, 443, proto::TCP);
+    let (key, direction) =
+        FlowKey::canonical(client, 1024 + (n / scene.clients % 60_000) as u16, server, 443, proto::TCP);
     FlowSlot { key, initiator: direction as u8, ..FlowSlot::default() }
 }
 
 fn packet(slot: &mut FlowSlot, from_client: bool, tcp_flags: u8, payload: u32, now_ns: u64) {
-    let packet = Packet { proto: proto::TCP, tcp_flags, ip_octets: 40 + payload, header_octets: 40, ..Packet::default() };
+    let packet =
+        Packet { proto: proto::TCP, tcp_flags, ip_octets: 40 + payload, header_octets: 40, ..Packet::default() };
     let client = if slot.initiator == 0 { Direction::LoToHi } else { Direction::HiToLo };
     let way = if from_client { client } else { client.reverse() };
     slot.observe(&packet, &Wire::single(&packet), way, now_ns);
@@ -90,7 +96,7 @@ fn run(scene: Scene) -> (Spent, Engine) {
                 young.push(id);
             }
         }
-        let mut see = |engine: &mut Engine, ids: &[u32], total: &mut Duration| {
+        let see = |engine: &mut Engine, ids: &[u32], total: &mut Duration| {
             timed(total, &mut || ids.iter().for_each(|&id| engine.observe(SlotId(id), &slots[id as usize], 0, now)));
         };
         see(&mut engine, &closing, &mut spent.served);

@@ -116,7 +116,10 @@ impl AggregateTable {
 
     fn released(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<AggregateId> {
         let entries = (0_u32..).zip(&self.entries);
-        entries.filter(|&(id, entry)| id != COMMON && entry.live && wanted(entry)).map(|(id, _)| AggregateId(id)).collect()
+        entries
+            .filter(|&(id, entry)| id != COMMON && entry.live && wanted(entry))
+            .map(|(id, _)| AggregateId(id))
+            .collect()
     }
 }
 
