@@ -260,11 +260,7 @@ impl Cli {
         let overrides = self.overrides();
         match &self.command {
             Command::Replay(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
-            Command::Run(_)
-            | Command::Doctor(_)
-            | Command::Config(_)
-            | Command::Unpin(_)
-            | Command::Completions(_) => {
+            Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {
                 ConfigSources::of_process(file, overrides)
             }
         }

@@ -13,6 +13,17 @@ pub struct Held {
     pub in_flows: u64,
     /// Packets in overflow aggregates.
     pub in_aggregates: u64,
+    /// Packets of either that an earlier process took out of the source's tables.
+    pub earlier: u64,
+}
+
+impl Held {
+    /// The packets that were looked at, where the source looks at one of `sampling` and multiplies what it counts.
+    #[must_use]
+    pub const fn looked_at(self, sampling: u32) -> Self {
+        let factor = if sampling == 0 { 1 } else { sampling as u64 };
+        Self { in_flows: self.in_flows / factor, in_aggregates: self.in_aggregates / factor, ..self }
+    }
 }
 
 /// The counters of all hooks together.
@@ -58,7 +69,7 @@ pub fn ratio_between(then: &Counters, now: &Counters) -> f64 {
 /// missing, however busy the hooks are. Packets that a processor is counting at that instant may show as a gap of a few.
 #[must_use]
 pub fn gap(before: &Counters, held: Held, after: &Counters) -> i64 {
-    let in_tables = held.in_flows.saturating_add(held.in_aggregates);
+    let in_tables = held.in_flows.saturating_add(held.in_aggregates).saturating_add(held.earlier);
     let distance = |counters: &Counters| {
         let held = i128::from(in_tables) + i128::from(counters.unaccounted_total());
         let gap = i128::from(counters.packets) - held;
@@ -123,8 +134,14 @@ mod tests {
         for (in_flows, in_aggregates, expected) in
             [(90, 0, 0), (100, 20, 0), (140, 0, 0), (80, 5, 5), (141, 0, -1), (0, 145, -5)]
         {
-            assert_eq!(gap(&before, Held { in_flows, in_aggregates }, &after), expected, "{in_flows} {in_aggregates}");
+            for (in_flows, earlier) in [(in_flows, 0), (0, in_flows)] {
+                let held = Held { in_flows, in_aggregates, earlier };
+                assert_eq!(gap(&before, held, &after), expected, "{held:?}");
+            }
         }
+        let multiplied = Held { in_flows: 900, in_aggregates: 200, earlier: 5 };
+        assert_eq!(multiplied.looked_at(10), Held { in_flows: 90, in_aggregates: 20, earlier: 5 });
+        assert_eq!((multiplied.looked_at(0), multiplied.looked_at(1)), (multiplied, multiplied));
         assert_eq!(gap(&Counters::default(), Held::default(), &Counters::default()), 0);
     }
 

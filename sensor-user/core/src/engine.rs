@@ -265,7 +265,7 @@ impl Engine {
     /// What the source has handed over so far, for the equation of [`crate::coverage`].
     #[must_use]
     pub const fn held(&self) -> Held {
-        Held { in_flows: self.table.accounted(), in_aggregates: self.aggregates.packets() }
+        Held { in_flows: self.table.accounted(), in_aggregates: self.aggregates.packets(), earlier: 0 }
     }
 
     /// ARP messages so far.

@@ -43,9 +43,8 @@ pub fn icmp_about(kind: u8, frame: &[u8]) -> Vec<u8> {
 
 /// Who has 10.0.0.`target`? tells 10.0.0.`sender`.
 pub fn arp_request(sender: u8, target: u8) -> Vec<u8> {
-    let body = [
-        &[0, 1, 8, 0, 6, 4, 0, 1][..], &[2, 0, 0, 0, 0, sender], &[10, 0, 0, sender], &[0; 6], &[10, 0, 0, target],
-    ];
+    let body =
+        [&[0, 1, 8, 0, 6, 4, 0, 1][..], &[2, 0, 0, 0, 0, sender], &[10, 0, 0, sender], &[0; 6], &[10, 0, 0, target]];
     ethernet(0x0806, &body.concat())
 }
 
@@ -126,12 +125,10 @@ fn icmp_error() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let quote = |packet: Vec<u8>, length: usize| packet[..length.min(packet.len())].to_vec();
     let error = |kind: u8, quote: Vec<u8>| [&[kind, 1, 0, 0, 0, 0, 0, 0][..], &quote].concat();
     prop_oneof![
-        (v4(), 3..13u8, 20..60usize).prop_map(move |(packet, kind, length)| {
-            (0x0800, ipv4(1, &error(kind, quote(packet, length))))
-        }),
-        (v6(), 1..6u8, 40..90usize).prop_map(move |(packet, kind, length)| {
-            (0x86dd, ipv6(58, &error(kind, quote(packet, length))))
-        }),
+        (v4(), 3..13u8, 20..60usize)
+            .prop_map(move |(packet, kind, length)| { (0x0800, ipv4(1, &error(kind, quote(packet, length)))) }),
+        (v6(), 1..6u8, 40..90usize)
+            .prop_map(move |(packet, kind, length)| { (0x86dd, ipv6(58, &error(kind, quote(packet, length)))) }),
     ]
 }
 
