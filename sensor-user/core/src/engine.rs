@@ -64,7 +64,7 @@ pub struct Engine {
     table: FlowTable,
     aggregates: AggregateTable,
     arp: ArpTable,
-    windows: [HostWindows; 3],
+    windows: HostWindows,
     detectors: Detectors,
     book: Book,
     disabled: BTreeSet<Class>,
@@ -98,7 +98,7 @@ impl Engine {
             table: FlowTable::new(config.timeouts),
             aggregates: AggregateTable::default(),
             arp: ArpTable::default(),
-            windows: host::LENGTHS.map(HostWindows::new),
+            windows: HostWindows::default(),
             detectors: Detectors {
                 scan: Scan::new(ScanParams::default()),
                 syn_flood: Flood::new(FloodKind::Syn, FloodParams::of(FloodKind::Syn)),
@@ -216,10 +216,7 @@ impl Engine {
     /// Whether nothing would happen at a tick without packets, so that an idle gap can be skipped.
     #[must_use]
     pub fn is_quiescent(&self) -> bool {
-        !self.table.is_waiting()
-            && self.book.open().len() == 0
-            && self.detectors.are_idle()
-            && self.windows.iter().all(HostWindows::is_empty)
+        !self.table.is_waiting() && self.book.open().len() == 0 && self.detectors.are_idle() && self.windows.is_empty()
     }
 
     /// Flows that ended since the last call, if the configuration keeps them.
@@ -324,13 +321,13 @@ impl Engine {
         if !event.is_news() || self.is_own(event) {
             return;
         }
-        self.windows.iter_mut().for_each(|windows| windows.observe(event));
+        self.windows.observe(event);
         self.detectors.observe(event);
     }
 
     fn feed_overflow(&mut self, event: &OverflowEvent) {
         if event.is_news() {
-            self.windows.iter_mut().for_each(|windows| windows.observe_overflow(event));
+            self.windows.observe_overflow(event);
             self.detectors.observe_overflow(event);
         }
     }
@@ -359,14 +356,13 @@ impl Engine {
     }
 
     fn note_windows(&mut self, now: Timestamp) {
-        for windows in &mut self.windows {
-            for window in windows.tick(now) {
-                if self.book.is_subject(window.host) {
-                    let name = format!("host_{}s", window.length.as_secs());
-                    self.book.note(window.host, &name, &described(&window));
-                }
+        let book = &mut self.book;
+        self.windows.tick(now, |window| {
+            if book.is_subject(window.host) {
+                let name = format!("host_{}s", window.length.as_secs());
+                book.note(window.host, &name, &described(window));
             }
-        }
+        });
     }
 }
 
