@@ -1,23 +1,28 @@
 //! The live sensor: polls the kernel once an interval, and hands on what the engine finds.
 
 mod baseline_file;
+mod cadence;
+mod conditions;
 mod own_traffic;
 mod telemetry;
 
 pub use baseline_file::{BaselineFile, read as read_baseline};
 pub use own_traffic::OwnTraffic;
-pub use telemetry::{Balance, Telemetry, VOCABULARY};
+pub use telemetry::{Telemetry, VOCABULARY};
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sensor_core::coverage::{self, Held};
 use sensor_core::engine::Engine;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::Counters;
-use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
+
+use cadence::{Pressure, pause};
 
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::watch::Watch;
@@ -49,8 +54,10 @@ pub struct Live<C> {
     pub engine: Engine,
     /// Time.
     pub clocks: C,
-    /// Time between polls.
+    /// Time between polls of a table that is at ease.
     pub interval: Duration,
+    /// The source looks at one packet of so many, and multiplies what it counts; 0 or 1 for every one.
+    pub sampling: u32,
     /// Endpoints that are the sensor's own.
     pub own: OwnTraffic,
     /// Where the baseline is kept.
@@ -68,17 +75,20 @@ impl<C: Clocks> Live<C> {
         stop: impl Future<Output = ()>,
         mut each: impl FnMut(&mut Engine, &Tick) -> Result<()>,
     ) -> Result<()> {
-        let mut ticker = tokio::time::interval(self.interval);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        ticker.tick().await;
+        self.adopt();
+        let mut then = Then { at: self.clocks.stopwatch(), counters: self.source.counters()? };
+        let (mut due, mut step) = (then.at, self.interval);
         tokio::pin!(stop);
         loop {
+            let now = self.clocks.stopwatch();
+            due = (due + step).max(now);
             tokio::select! {
                 () = &mut stop => break,
-                _ = ticker.tick() => {}
+                () = tokio::time::sleep(due - now) => {}
             }
-            let tick = self.tick(false)?;
+            let tick = self.tick(&mut then, false)?;
             each(&mut self.engine, &tick)?;
+            step = pause(self.interval, self.pressure(&tick));
         }
         if self.source.is_pinned() {
             info!("leaving the programs attached");
@@ -86,11 +96,28 @@ impl<C: Clocks> Live<C> {
             info!("detaching");
             self.source.detach();
         }
-        let tick = self.tick(true)?;
+        let tick = self.tick(&mut then, true)?;
         each(&mut self.engine, &tick)
     }
 
-    fn tick(&mut self, last: bool) -> Result<Tick> {
+    /// Takes in the flows that an earlier process has left in the tables, without taking them for news.
+    fn adopt(&mut self) {
+        if self.source.resumed().is_none() {
+            return;
+        }
+        let Now { epoch: now, epoch_ns } = self.clocks.now();
+        let engine = &mut self.engine;
+        self.source.poll(|id, slot| engine.adopt(id, slot, epoch_ns, now));
+        self.source.poll_aggregates(|id, aggregate| engine.adopt_aggregate(id, aggregate, epoch_ns));
+        info!(flows = engine.live_flows(), "going on with what an earlier process has left");
+    }
+
+    fn pressure(&self, tick: &Tick) -> Pressure {
+        let overflowed = tick.moved.overflowed != [0; 2];
+        Pressure { live: self.source.live(), capacity: self.source.capacity() as u64, overflowed }
+    }
+
+    fn tick(&mut self, then: &mut Then, last: bool) -> Result<Tick> {
         let begun = self.clocks.stopwatch();
         let Now { epoch: now, epoch_ns } = self.clocks.now();
         if let Some(endpoints) = self.own.changed() {
@@ -99,16 +126,20 @@ impl<C: Clocks> Live<C> {
         if !last {
             self.watch.reconcile(&mut self.source, begun);
         }
-        let counters = self.source.counters()?;
+        let before = coverage::total(&self.source.counters()?);
         let engine = &mut self.engine;
         self.source.poll(|id, slot| engine.observe(id, slot, epoch_ns, now));
+        self.source.poll_aggregates(|id, aggregate| engine.observe_aggregate(id, aggregate, epoch_ns));
+        self.source.take_arp(|message| engine.observe_arp(message, epoch_ns));
         let polled = self.clocks.stopwatch().saturating_sub(begun);
-        let ended = if last && !self.source.is_pinned() { engine.drain() } else { engine.expire(now) };
-        self.source
-            .release(&ended, |id, slot| engine.retire(id, slot, epoch_ns, now))
-            .context("wait for running programs before reusing flow slots")?;
-        // Counters are read after the release at the end, when nothing moves any more: then the equation is exact.
-        let counters = if last { self.source.counters()? } else { counters };
+        self.release(epoch_ns, now, last).context("wait for running programs before reusing slots")?;
+        let counters = self.source.counters()?;
+        let after = coverage::total(&counters);
+        let coverage = coverage::ratio_between(&coverage::total(&then.counters), &after);
+        let held = Held { earlier: self.source.resumed().unwrap_or(0), ..self.engine.held().looked_at(self.sampling) };
+        let gap = coverage::gap(&before, held, &after);
+        let engine = &mut self.engine;
+        engine.note_coverage(coverage);
         let mut events = engine.tick(now);
         if last {
             events.extend(engine.finish(now));
@@ -118,16 +149,61 @@ impl<C: Clocks> Live<C> {
         if took > self.interval {
             warn!(took_ms = took.as_millis(), "a tick took longer than the interval");
         }
+        let moved = Moved::between(&then.counters, &counters);
+        let elapsed = begun.saturating_sub(then.at);
+        *then = Then { at: begun, counters };
         Ok(Tick {
             now,
+            elapsed,
             events: events.into_iter().map(Arc::new).collect(),
             counters,
+            moved,
+            coverage,
+            gap,
             capacity: self.source.capacity(),
             program_runs: self.source.run_stats(),
             polled,
             took,
             last,
         })
+    }
+
+    /// Takes what has ended out of the kernel's tables; at the end, everything that is not left to the next process.
+    fn release(&mut self, epoch_ns: u64, now: Timestamp, last: bool) -> io::Result<()> {
+        let last = last && !self.source.is_pinned();
+        let engine = &mut self.engine;
+        let ended = if last { engine.drain() } else { engine.expire(now) };
+        self.source.release(&ended, |id, slot| engine.retire(id, slot, epoch_ns, now))?;
+        let idle = if last { engine.drain_aggregates() } else { engine.expire_aggregates(now) };
+        self.source.release_aggregates(&idle, |id, aggregate| engine.retire_aggregate(id, aggregate, epoch_ns))
+    }
+}
+
+/// The tick before, or the start.
+struct Then {
+    at: Duration,
+    counters: [Counters; 2],
+}
+
+/// What moved between two ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Wire packets.
+    pub packets: u64,
+    /// IP octets.
+    pub octets: u64,
+    /// Packets in overflow aggregates, by hook.
+    pub overflowed: [u64; 2],
+}
+
+impl Moved {
+    fn between(then: &[Counters; 2], now: &[Counters; 2]) -> Self {
+        let (before, after) = (coverage::total(then), coverage::total(now));
+        Self {
+            packets: after.packets.saturating_sub(before.packets),
+            octets: after.octets.saturating_sub(before.octets),
+            overflowed: [0, 1].map(|hook: usize| now[hook].overflowed.saturating_sub(then[hook].overflowed)),
+        }
     }
 }
 
@@ -136,10 +212,18 @@ impl<C: Clocks> Live<C> {
 pub struct Tick {
     /// Event time of the tick.
     pub now: Timestamp,
+    /// Time since the tick before.
+    pub elapsed: Duration,
     /// What happened to incidents.
     pub events: Vec<Arc<IncidentEvent>>,
     /// Conservation counters by hook, since the start.
     pub counters: [Counters; 2],
+    /// What moved since the tick before.
+    pub moved: Moved,
+    /// Part of the packets since the tick before that was accounted (see [`coverage::ratio`]).
+    pub coverage: f64,
+    /// Packets in no counter, or, below zero, in two (see [`coverage::gap`]).
+    pub gap: i64,
     /// Entries of the kernel's flow table.
     pub capacity: usize,
     /// Runs and run time of each program so far, where the kernel keeps them.

@@ -1,9 +1,9 @@
 //! A capture through the same pipeline as live traffic, in event time: the same file gives the same output.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sensor_core::contract::{FlowLine, IncidentLine, Line, SummaryLine};
+use sensor_core::coverage;
 use sensor_core::engine::{Engine, EngineConfig};
 use sensor_core::flow::{FlowRecord, MemoryHook};
 use sensor_core::incident::IncidentEvent;
@@ -58,6 +58,8 @@ pub fn replay<E>(
 struct Run {
     engine: Engine,
     hook: MemoryHook,
+    /// The counters at the last tick.
+    ticked: Counters,
     interval: Duration,
     /// First and latest packet.
     span: Option<(Timestamp, Timestamp)>,
@@ -70,6 +72,7 @@ impl Run {
         Self {
             engine: Engine::new(config),
             hook: MemoryHook::new(0),
+            ticked: Counters::default(),
             interval,
             span: None,
             next_tick: Timestamp::EPOCH,
@@ -110,27 +113,33 @@ impl Run {
     }
 
     fn tick<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
+        self.poll(now);
         let engine = &mut self.engine;
-        self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
         let ended = engine.expire(now);
         self.hook.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
         self.conclude(now, emit)
     }
 
+    /// As the live sensor does; a capture has no overflow aggregates, because there is room for every flow.
+    fn poll(&mut self, now: Timestamp) {
+        let engine = &mut self.engine;
+        engine.note_coverage(coverage::ratio_between(&self.ticked, &self.hook.counters));
+        self.ticked = self.hook.counters;
+        self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
+        self.hook.arp.drain(..).for_each(|message| engine.observe_arp(&message, 0));
+    }
+
     fn finish<E>(&mut self, late: u64, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         let (first, latest) = self.span.unwrap_or_default();
+        self.poll(latest);
         let engine = &mut self.engine;
-        self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, latest));
         let live = engine.drain();
         self.hook.slots.release(&live, |id, slot| engine.retire(id, slot, 0, latest));
         self.conclude(latest, emit)?;
         for event in self.engine.finish(latest) {
             emit(Output::Incident(event))?;
         }
-        let mut lost: BTreeMap<String, u64> = Reason::ALL
-            .iter()
-            .map(|&reason| (reason.as_str().to_owned(), self.hook.counters.unaccounted[reason as usize]))
-            .collect();
+        let mut lost = coverage::outside_flows(&self.hook.counters);
         lost.insert("late".to_owned(), late);
         emit(Output::Summary(SummaryLine {
             packets: self.hook.counters.packets,

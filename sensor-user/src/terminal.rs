@@ -77,13 +77,15 @@ pub struct Status {
     pub bits_per_s: f64,
     /// Part of the flow table that is in use, in [0, 1].
     pub table_fill: f64,
-    /// Part of the packets that were accounted to a flow, in [0, 1].
+    /// Part of the last interval's packets that was accounted, in [0, 1].
     pub coverage: f64,
     /// Incidents that are going on.
     pub open_incidents: u64,
     /// Learning for this long still; zero once there is a baseline.
     pub warmup_left: Duration,
-    /// Packets that were accounted to no flow, so far.
+    /// Packets that were summed up for lack of room in the flow table, so far.
+    pub overflow: u64,
+    /// Packets that should have been accounted and were not, so far.
     pub lost: u64,
 }
 
@@ -268,6 +270,9 @@ impl<W: Write> Terminal<W> {
         parts.push(self.painter.paint(if status.table_fill >= 0.9 { Tone::Bad } else { Tone::Plain }, &table));
         let coverage = format!("coverage {}", share(status.coverage));
         parts.push(self.painter.paint(if status.coverage < 0.999 { Tone::Notice } else { Tone::Plain }, &coverage));
+        if status.overflow > 0 {
+            parts.push(self.painter.paint(Tone::Notice, &format!("{} overflow", count(status.overflow))));
+        }
         if status.lost > 0 {
             parts.push(self.painter.paint(Tone::Notice, &format!("{} lost", count(status.lost))));
         }

@@ -1,22 +1,28 @@
 //! The pipeline in one piece: slots in, incidents out, at ticks of event time.
 //!
 //! A source drives it, live or from a capture, in the same order at each tick: [`Engine::observe`] every slot in which
-//! something moved, [`Engine::expire`] and [`Engine::retire`] what the source released, then [`Engine::tick`].
+//! something moved, [`Engine::expire`] and [`Engine::retire`] what the source released, then [`Engine::tick`]. A source
+//! whose table can overflow hands in its aggregates in the same way. ARP messages and the interval's coverage are handed
+//! in at any time before the tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sensor_ebpf::abi::{Addr, FlowSlot};
+use sensor_ebpf::abi::{Addr, Aggregate, ArpMessage, FlowSlot};
 use sensor_models::Baseline;
 use serde_json::{Value, json};
 
+use crate::arp::ArpTable;
+use crate::coverage::Held;
 use crate::detect::{
     Anomaly, AnomalyParams, BruteForce, BruteForceParams, Finding, Flood, FloodKind, FloodParams, Scan, ScanParams,
 };
 use crate::features::host::{self, HostWindow, HostWindows};
-use crate::flow::{FlowEvent, FlowRecord, FlowTable, Outcome, SlotId, Timeouts};
-use crate::incident::{Book, Class, Incident, IncidentEvent};
+use crate::flow::{
+    AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
+};
+use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent};
 use crate::time::Timestamp;
 
 /// What the user decides.
@@ -56,7 +62,9 @@ impl Default for EngineConfig {
 #[derive(Debug)]
 pub struct Engine {
     table: FlowTable,
-    windows: [HostWindows; 3],
+    aggregates: AggregateTable,
+    arp: ArpTable,
+    windows: HostWindows,
     detectors: Detectors,
     book: Book,
     disabled: BTreeSet<Class>,
@@ -66,6 +74,10 @@ pub struct Engine {
     records: Vec<FlowRecord>,
     ended: BTreeMap<&'static str, u64>,
     allowed_findings: u64,
+    /// Of the interval that ends with the next tick.
+    coverage: f64,
+    /// Scratch of [`Self::tick`].
+    overdue: Vec<FlowEvent>,
 }
 
 #[derive(Debug)]
@@ -84,7 +96,9 @@ impl Engine {
         let anomaly = AnomalyParams { warmup: config.warmup, ..AnomalyParams::default() };
         Self {
             table: FlowTable::new(config.timeouts),
-            windows: host::LENGTHS.map(HostWindows::new),
+            aggregates: AggregateTable::default(),
+            arp: ArpTable::default(),
+            windows: HostWindows::default(),
             detectors: Detectors {
                 scan: Scan::new(ScanParams::default()),
                 syn_flood: Flood::new(FloodKind::Syn, FloodParams::of(FloodKind::Syn)),
@@ -100,7 +114,14 @@ impl Engine {
             records: Vec::new(),
             ended: BTreeMap::new(),
             allowed_findings: 0,
+            coverage: 1.0,
+            overdue: Vec::new(),
         }
+    }
+
+    /// Makes room for all the slots a source has, so that nothing is moved later.
+    pub fn reserve_flows(&mut self, slots: usize) {
+        self.table.reserve(slots);
     }
 
     /// Takes in a slot in which something moved since the last tick. `epoch_ns` is what to add to the source's times
@@ -108,6 +129,11 @@ impl Engine {
     pub fn observe(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
         let event = self.table.observe(id, slot, epoch_ns, now);
         self.feed(&event);
+    }
+
+    /// Takes in a slot of a flow that was there before this engine: what has happened to it so far is no news.
+    pub fn adopt(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
+        self.table.observe(id, slot, epoch_ns, now);
     }
 
     /// Slots of flows that have ended: the source releases them and hands their final counters to [`Self::retire`].
@@ -134,11 +160,53 @@ impl Engine {
         }
     }
 
+    /// Takes in an aggregate in which something moved since the last tick.
+    pub fn observe_aggregate(&mut self, id: AggregateId, aggregate: &Aggregate, epoch_ns: u64) {
+        let event = self.aggregates.observe(id, aggregate, epoch_ns);
+        self.feed_overflow(&event);
+    }
+
+    /// As [`Self::adopt`], for an aggregate.
+    pub fn adopt_aggregate(&mut self, id: AggregateId, aggregate: &Aggregate, epoch_ns: u64) {
+        self.aggregates.observe(id, aggregate, epoch_ns);
+    }
+
+    /// Aggregates that are of no more use: the source releases them and hands their final counters to
+    /// [`Self::retire_aggregate`].
+    #[must_use]
+    pub fn expire_aggregates(&self, now: Timestamp) -> Vec<AggregateId> {
+        self.aggregates.expire(now)
+    }
+
+    /// All aggregates that can be released, for the end of the input.
+    #[must_use]
+    pub fn drain_aggregates(&self) -> Vec<AggregateId> {
+        self.aggregates.drain()
+    }
+
+    /// Takes in the final counters of a released aggregate.
+    pub fn retire_aggregate(&mut self, id: AggregateId, aggregate: &Aggregate, epoch_ns: u64) {
+        let event = self.aggregates.retire(id, aggregate, epoch_ns);
+        self.feed_overflow(&event);
+    }
+
+    /// Takes in an ARP message.
+    pub fn observe_arp(&mut self, message: &ArpMessage, epoch_ns: u64) {
+        self.arp.observe(message, epoch_ns);
+    }
+
+    /// Notes which part of the interval's packets was accounted (see [`crate::coverage`]): incidents found at the next
+    /// tick are stamped with it.
+    pub const fn note_coverage(&mut self, ratio: f64) {
+        self.coverage = ratio;
+    }
+
     /// Ends a tick: decides what is overdue, asks every detector, and says what became of incidents.
     pub fn tick(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
-        let mut overdue = Vec::new();
+        let mut overdue = std::mem::take(&mut self.overdue);
         self.table.overdue(now, |event| overdue.push(event));
-        overdue.iter().for_each(|event| self.feed(event));
+        overdue.drain(..).for_each(|event| self.feed(&event));
+        self.overdue = overdue;
         let mut events = Vec::new();
         for finding in self.detectors.tick(now) {
             if let Some(finding) = self.admitted(finding) {
@@ -158,10 +226,7 @@ impl Engine {
     /// Whether nothing would happen at a tick without packets, so that an idle gap can be skipped.
     #[must_use]
     pub fn is_quiescent(&self) -> bool {
-        !self.table.is_waiting()
-            && self.book.open().len() == 0
-            && self.detectors.are_idle()
-            && self.windows.iter().all(HostWindows::is_empty)
+        !self.table.is_waiting() && self.book.open().len() == 0 && self.detectors.are_idle() && self.windows.is_empty()
     }
 
     /// Flows that ended since the last call, if the configuration keeps them.
@@ -196,6 +261,36 @@ impl Engine {
     #[must_use]
     pub const fn accounted_packets(&self) -> u64 {
         self.table.accounted()
+    }
+
+    /// Packets in overflow aggregates so far.
+    #[must_use]
+    pub const fn overflowed_packets(&self) -> u64 {
+        self.aggregates.packets()
+    }
+
+    /// What the source has handed over so far, for the equation of [`crate::coverage`].
+    #[must_use]
+    pub const fn held(&self) -> Held {
+        Held { in_flows: self.table.accounted(), in_aggregates: self.aggregates.packets(), earlier: 0 }
+    }
+
+    /// ARP messages so far.
+    #[must_use]
+    pub const fn arp_messages(&self) -> u64 {
+        self.arp.messages()
+    }
+
+    /// Claims of addresses in ARP messages so far.
+    #[must_use]
+    pub const fn arp_claims(&self) -> u64 {
+        self.arp.claims()
+    }
+
+    /// Addresses claimed by another station than before, so far.
+    #[must_use]
+    pub const fn arp_conflicts(&self) -> u64 {
+        self.arp.conflicts()
     }
 
     /// Replaces the endpoints of the sensor itself and of its receivers.
@@ -236,8 +331,15 @@ impl Engine {
         if !event.is_news() || self.is_own(event) {
             return;
         }
-        self.windows.iter_mut().for_each(|windows| windows.observe(event));
+        self.windows.observe(event);
         self.detectors.observe(event);
+    }
+
+    fn feed_overflow(&mut self, event: &OverflowEvent) {
+        if event.is_news() {
+            self.windows.observe_overflow(event);
+            self.detectors.observe_overflow(event);
+        }
     }
 
     /// A served connection to the sensor or to one of its receivers. A flood of their ports is not served.
@@ -249,6 +351,8 @@ impl Engine {
         if self.disabled.contains(&finding.class) {
             return None;
         }
+        // Rounded down: what is not all is never said to be.
+        finding.evidence.insert(COVERAGE.to_owned(), json!((self.coverage * 1e4).floor() / 1e4));
         if finding.attackers.is_empty() {
             return Some(finding);
         }
@@ -262,14 +366,13 @@ impl Engine {
     }
 
     fn note_windows(&mut self, now: Timestamp) {
-        for windows in &mut self.windows {
-            for window in windows.tick(now) {
-                if self.book.is_subject(window.host) {
-                    let name = format!("host_{}s", window.length.as_secs());
-                    self.book.note(window.host, &name, &described(&window));
-                }
+        let book = &mut self.book;
+        self.windows.tick(now, |window| {
+            if book.is_subject(window.host) {
+                let name = format!("host_{}s", window.length.as_secs());
+                book.note(window.host, &name, &described(window));
             }
-        }
+        });
     }
 }
 
@@ -279,6 +382,11 @@ impl Detectors {
         self.syn_flood.observe(event);
         self.udp_flood.observe(event);
         self.brute_force.observe(event);
+    }
+
+    fn observe_overflow(&mut self, event: &OverflowEvent) {
+        self.syn_flood.observe_overflow(event);
+        self.udp_flood.observe_overflow(event);
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Finding> {

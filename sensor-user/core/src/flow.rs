@@ -1,10 +1,12 @@
 //! Biflows: what a source counts, when a flow ends, and what each tick brought.
 
+mod aggregate;
 mod memory;
 mod record;
 mod table;
 mod view;
 
+pub use aggregate::{AGGREGATE_IDLE, AggregateTable, OverflowDelta, OverflowEvent};
 pub use memory::{MemoryHook, MemorySlots};
 pub use record::{EndReason, FlowRecord};
 pub use table::{FlowTable, Timeouts};

@@ -3,7 +3,7 @@
 mod book;
 mod summary;
 
-pub use book::Book;
+pub use book::{Book, COVERAGE};
 
 use std::collections::BTreeMap;
 use std::fmt;

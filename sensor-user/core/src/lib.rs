@@ -4,7 +4,9 @@
 //! the same input gives the same incidents, byte for byte. A source (the kernel or a capture) is outside; it hands in
 //! flow snapshots and is told which flows to let go.
 
+pub mod arp;
 pub mod contract;
+pub mod coverage;
 pub mod detect;
 pub mod engine;
 pub mod features;

@@ -1,13 +1,11 @@
 //! Counting distinct things in bounded memory.
 
-use std::collections::BTreeSet;
-
 /// How many distinct values were seen: exact up to [`Distinct::EXACT`], then a HyperLogLog estimate (Flajolet et al.
 /// 2007) with 4,096 registers, whose standard error is 1.6 %.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Distinct {
-    /// The hashes themselves.
-    Exact(BTreeSet<u64>),
+    /// The hashes themselves, sorted.
+    Exact(Vec<u64>),
     /// Largest rank seen by each register.
     Estimate(Box<[u8; REGISTERS]>),
 }
@@ -17,7 +15,7 @@ const REGISTERS: usize = 1 << PRECISION;
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self::Exact(BTreeSet::new())
+        Self::Exact(Vec::new())
     }
 }
 
@@ -28,6 +26,31 @@ impl Distinct {
     /// Takes in a value that fits two words.
     pub fn insert(&mut self, high: u64, low: u64) {
         self.insert_hash(mix(mix(high) ^ low));
+    }
+
+    /// Takes in whatever another one has taken in.
+    pub fn merge(&mut self, other: &Self) {
+        match other {
+            Self::Exact(hashes) => hashes.iter().for_each(|&hash| self.insert_hash(hash)),
+            Self::Estimate(theirs) => match self {
+                Self::Exact(hashes) => {
+                    let mut registers = theirs.clone();
+                    hashes.iter().for_each(|&hash| register(&mut registers, hash));
+                    *self = Self::Estimate(registers);
+                }
+                Self::Estimate(mine) => {
+                    mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine = (*mine).max(*theirs))
+                }
+            },
+        }
+    }
+
+    /// Forgets everything, and keeps its memory.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Exact(hashes) => hashes.clear(),
+            Self::Estimate(_) => *self = Self::default(),
+        }
     }
 
     /// How many distinct values were taken in.
@@ -42,7 +65,10 @@ impl Distinct {
     fn insert_hash(&mut self, hash: u64) {
         match self {
             Self::Exact(hashes) => {
-                hashes.insert(hash);
+                let Err(place) = hashes.binary_search(&hash) else {
+                    return;
+                };
+                hashes.insert(place, hash);
                 if hashes.len() > Self::EXACT {
                     let mut registers = Box::new([0; REGISTERS]);
                     hashes.iter().for_each(|&hash| register(&mut registers, hash));
@@ -96,6 +122,30 @@ mod tests {
         for n in [0, 1, 2, 255, 256] {
             assert_eq!(counted(n), n);
         }
+    }
+
+    #[test]
+    fn merging_is_as_good_as_taking_in() {
+        let of = |values: std::ops::Range<u64>| {
+            let mut distinct = Distinct::default();
+            values.for_each(|value| distinct.insert(0, value));
+            distinct
+        };
+        for (left, right, all) in [
+            (0..5, 3..9, 0..9),
+            (0..200, 100..256, 0..256),
+            (0..200, 100..300, 0..300),
+            (0..200, 100..900, 0..900),
+            (0..900, 5..10, 0..900),
+            (0..900, 500..2000, 0..2000),
+        ] {
+            let mut merged = of(left);
+            merged.merge(&of(right));
+            assert_eq!(merged, of(all));
+        }
+        let mut cleared = of(0..900);
+        cleared.clear();
+        assert_eq!(cleared.count(), 0);
     }
 
     #[test]

@@ -1,138 +1,19 @@
 //! The engine on made-up traffic: what it reports, and what it leaves alone.
 #![expect(clippy::cast_possible_truncation, reason = "numbers of made-up hosts and ports")]
 
+#[path = "support/network.rs"]
+mod network;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sensor_core::engine::{Engine, EngineConfig};
-use sensor_core::flow::{EndReason, FlowRecord, MemorySlots, Timeouts};
+use network::{ACK, FIN, Network, PSH, RST, START, SYN, host, network};
+use sensor_core::engine::EngineConfig;
+use sensor_core::flow::{EndReason, Timeouts};
 use sensor_core::incident::{Change, Class, IncidentEvent};
 use sensor_core::time::Timestamp;
-use sensor_ebpf::packet::{Packet, proto, tcp_flags};
-
-const SYN: u8 = tcp_flags::SYN;
-const ACK: u8 = tcp_flags::ACK;
-const RST: u8 = tcp_flags::RST;
-const FIN: u8 = tcp_flags::FIN;
-const PSH: u8 = tcp_flags::PSH;
-
-const START: u64 = 1_700_000_000;
-
-type End = (IpAddr, u16);
-
-fn host(last: u32) -> IpAddr {
-    IpAddr::from([10, (last >> 16) as u8, (last >> 8) as u8, last as u8])
-}
-
-/// An engine with one-second ticks, and the network it watches.
-struct Network {
-    engine: Engine,
-    slots: MemorySlots,
-    now: Timestamp,
-    next_tick: Timestamp,
-    events: Vec<IncidentEvent>,
-    records: Vec<FlowRecord>,
-}
-
-impl Network {
-    fn new(config: EngineConfig) -> Self {
-        let now = Timestamp::from_secs(START);
-        let config = EngineConfig { keep_records: true, ..config };
-        Self {
-            engine: Engine::new(config),
-            slots: MemorySlots::default(),
-            now,
-            next_tick: now + Duration::from_secs(1),
-            events: Vec::new(),
-            records: Vec::new(),
-        }
-    }
-
-    fn packet(&mut self, proto: u8, from: End, to: End, flags: u8, payload: u32) {
-        let packet = Packet {
-            src: from.0.into(),
-            dst: to.0.into(),
-            src_port: from.1,
-            dst_port: to.1,
-            proto,
-            ttl: 64,
-            tcp_flags: flags,
-            ip_octets: 40 + payload,
-            header_octets: 40,
-            ..Packet::default()
-        };
-        self.slots.observe(&packet, self.now.nanos());
-    }
-
-    fn tcp(&mut self, from: End, to: End, flags: u8, payload: u32) {
-        self.packet(proto::TCP, from, to, flags, payload);
-    }
-
-    fn wait(&mut self, micros: u64) {
-        self.now = self.now + Duration::from_micros(micros);
-        while self.now >= self.next_tick {
-            self.tick();
-        }
-    }
-
-    fn tick(&mut self) {
-        let now = self.next_tick;
-        let engine = &mut self.engine;
-        self.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
-        let ended = engine.expire(now);
-        self.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
-        self.events.extend(engine.tick(now));
-        self.records.extend(engine.take_records());
-        self.next_tick = self.next_tick + Duration::from_secs(1);
-    }
-
-    fn seconds(&mut self, seconds: u64) {
-        self.wait(seconds * 1_000_000);
-    }
-
-    /// A whole conversation: handshake, request, answer, FIN from both.
-    fn conversation(&mut self, client: End, server: End, request: u32, answer: u32) {
-        self.handshake(client, server);
-        self.tcp(client, server, PSH | ACK, request);
-        self.tcp(server, client, PSH | ACK, answer);
-        self.goodbye(client, server);
-    }
-
-    fn handshake(&mut self, client: End, server: End) {
-        self.tcp(client, server, SYN, 0);
-        self.tcp(server, client, SYN | ACK, 0);
-        self.tcp(client, server, ACK, 0);
-    }
-
-    fn goodbye(&mut self, client: End, server: End) {
-        self.tcp(client, server, FIN | ACK, 0);
-        self.tcp(server, client, FIN | ACK, 0);
-    }
-
-    /// A failed log-in at a service that greets first.
-    fn attempt(&mut self, client: End, server: End, answer: u32) {
-        self.handshake(client, server);
-        self.tcp(server, client, PSH | ACK, 40);
-        self.tcp(client, server, PSH | ACK, 120);
-        self.tcp(server, client, PSH | ACK, answer);
-        self.goodbye(client, server);
-    }
-
-    fn opened(&self) -> Vec<&IncidentEvent> {
-        self.events.iter().filter(|event| event.change == Change::Opened).collect()
-    }
-
-    fn only(&self) -> &IncidentEvent {
-        let opened = self.opened();
-        assert_eq!(opened.len(), 1, "{opened:#?}");
-        opened[0]
-    }
-}
-
-fn network() -> Network {
-    Network::new(EngineConfig::default())
-}
+use sensor_ebpf::packet::{proto, tcp_flags};
 
 fn scan(net: &mut Network, attacker: IpAddr, victim: IpAddr, ports: u16) {
     for port in 1..=ports {

@@ -1,6 +1,5 @@
 //! `leuko run`.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -11,9 +10,9 @@ use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use prometheus::Registry;
 use sensor_core::contract::SummaryLine;
+use sensor_core::coverage;
 use sensor_core::engine::{Engine, EngineConfig};
 use sensor_core::time::Timestamp;
-use sensor_ebpf::abi::{Counters, Reason};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -24,7 +23,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
-use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::live::{BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
@@ -80,6 +79,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         watch,
         clocks: SystemClocks,
         interval: config.interval.get(),
+        sampling: config.kernel.sampling.get(),
         own,
         baseline,
     };
@@ -88,12 +88,11 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         telemetry: Telemetry::new(metrics),
         notifier: &notifier,
         health,
-        interval: config.interval.get(),
         began: live.clocks.now().epoch,
         stop: Arc::clone(&stop),
         kernel_log,
-        lost: 0,
     };
+    live.engine.reserve_flows(live.source.capacity());
     info!(interval_ms = config.interval.get().as_millis(), flows = live.source.capacity(), "watching");
     let duration = args.duration;
     let stopping = async move {
@@ -114,35 +113,33 @@ struct Front<'a> {
     telemetry: Telemetry,
     notifier: &'a Notifier,
     health: Arc<Health>,
-    interval: Duration,
     began: Timestamp,
     stop: Arc<Notify>,
     kernel_log: Box<dyn FnMut()>,
-    lost: u64,
 }
 
 impl Front<'_> {
     fn show(&mut self, engine: &mut Engine, tick: &Tick) -> Result<()> {
         self.health.beat();
         (self.kernel_log)();
-        let moved = self.telemetry.feed(engine, tick);
-        self.lost += moved.lost;
+        self.telemetry.feed(engine, tick);
         let mut reader = Reader::Listening;
         for event in &tick.events {
             self.notifier.send(event);
             reader = self.printer.incident(event).context("write to standard output")?;
         }
-        let seconds = self.interval.as_secs_f64();
-        let balance = Balance::of(&tick.counters, engine.accounted_packets());
+        let seconds = tick.elapsed.as_secs_f64().max(1e-3);
+        let total = coverage::total(&tick.counters);
         let status = Status {
             flows: engine.live_flows() as u64,
-            packets_per_s: moved.packets as f64 / seconds,
-            bits_per_s: moved.octets as f64 * 8.0 / seconds,
+            packets_per_s: tick.moved.packets as f64 / seconds,
+            bits_per_s: tick.moved.octets as f64 * 8.0 / seconds,
             table_fill: engine.live_flows() as f64 / tick.capacity.max(1) as f64,
-            coverage: balance.coverage,
+            coverage: tick.coverage,
             open_incidents: engine.open_incidents().len() as u64,
             warmup_left: engine.warmup_left(tick.now).unwrap_or_default(),
-            lost: self.lost,
+            overflow: total.overflowed,
+            lost: coverage::missed(&total),
         };
         if tick.last {
             reader = self.printer.summary(summary(engine, tick, self.began)).context("write to standard output")?;
@@ -157,15 +154,12 @@ impl Front<'_> {
 }
 
 fn summary(engine: &Engine, tick: &Tick, began: Timestamp) -> SummaryLine {
-    let mut total = Counters::default();
-    tick.counters.iter().for_each(|counters| total.merge(counters));
-    let lost: BTreeMap<String, u64> =
-        Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), total.unaccounted[reason as usize])).collect();
+    let total = coverage::total(&tick.counters);
     SummaryLine {
         packets: total.packets,
         flows: engine.ended().values().sum(),
         incidents: engine.opened_incidents(),
-        lost,
+        lost: coverage::outside_flows(&total),
         duration_s: (tick.now.since(began).as_secs_f64() * 1e6).round() / 1e6,
     }
 }

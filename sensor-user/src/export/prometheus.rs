@@ -38,6 +38,14 @@ pub struct Metrics {
     packets: IntCounterVec,
     octets: IntCounterVec,
     unaccounted: IntCounterVec,
+    overflow: IntCounterVec,
+    fragments: IntCounter,
+    orphan_fragments: IntCounter,
+    multicast: IntCounter,
+    broadcast: IntCounter,
+    arp_messages: IntCounter,
+    arp_conflicts: IntCounter,
+    arp_lost: IntCounter,
     flows_active: IntGauge,
     flows_started: IntCounter,
     flows_ended: IntCounterVec,
@@ -73,12 +81,28 @@ impl Metrics {
             packets: counters(r, "leuko_packets_total", "Packets seen at the hooks.", &["direction"])?,
             octets: counters(r, "leuko_octets_total", "IP octets seen at the hooks.", &["direction"])?,
             unaccounted: counters(r, "leuko_unaccounted_packets_total", "Packets in no flow.", &["reason"])?,
+            overflow: counters(r, "leuko_overflow_packets_total", "Packets in overflow aggregates.", &["direction"])?,
+            fragments: counter(r, "leuko_fragments_total", "Fragments without a transport header.")?,
+            orphan_fragments: counter(r, "leuko_orphan_fragments_total", "Those whose first fragment was not seen.")?,
+            multicast: counter(r, "leuko_multicast_packets_total", "Packets to a link-layer group.")?,
+            broadcast: counter(r, "leuko_broadcast_packets_total", "Packets to every station of the link.")?,
+            arp_messages: counter(r, "leuko_arp_messages_total", "ARP messages looked at.")?,
+            arp_conflicts: counter(
+                r,
+                "leuko_arp_conflicts_total",
+                "Addresses claimed by another station than before.",
+            )?,
+            arp_lost: counter(
+                r,
+                "leuko_arp_lost_total",
+                "ARP messages that found no room on the way to be looked at.",
+            )?,
             flows_active: gauge(r, "leuko_flows_active", "Flows in the table.")?,
-            flows_started: add(r, IntCounter::new("leuko_flows_started_total", "Flows first seen.")?)?,
+            flows_started: counter(r, "leuko_flows_started_total", "Flows first seen.")?,
             flows_ended: counters(r, "leuko_flows_ended_total", "Flows that ended.", &["reason"])?,
             table_fill: real(r, "leuko_flow_table_fill_ratio", "Used part of the kernel's flow table.")?,
-            coverage: real(r, "leuko_coverage_ratio", "Part of the packets that is accounted to a flow.")?,
-            gap: gauge(r, "leuko_conservation_gap_packets", "Packets at the hook less packets in any counter.")?,
+            coverage: real(r, "leuko_coverage_ratio", "Part of the interval's packets that is accounted.")?,
+            gap: gauge(r, "leuko_conservation_gap_packets", "Packets at the hooks less packets in any counter.")?,
             poll: histogram(r, "leuko_poll_duration_seconds", "Time to read the kernel's maps.", seconds()?)?,
             tick: histogram(r, "leuko_tick_duration_seconds", "Time to process an interval.", seconds()?)?,
             program_seconds: add(
@@ -124,6 +148,34 @@ impl Metrics {
         self.unaccounted.with_label_values(&[reason]).inc_by(packets);
     }
 
+    /// Counts packets in overflow aggregates, since the last call.
+    pub fn overflowed(&self, hook: Hook, packets: u64) {
+        self.overflow.with_label_values(&[hook.as_str()]).inc_by(packets);
+    }
+
+    /// Counts fragments without a transport header since the last call, and those of them whose first was not seen.
+    pub fn fragments(&self, all: u64, orphans: u64) {
+        self.fragments.inc_by(all);
+        self.orphan_fragments.inc_by(orphans);
+    }
+
+    /// Counts packets to link-layer groups and to every station, since the last call.
+    pub fn groups(&self, multicast: u64, broadcast: u64) {
+        self.multicast.inc_by(multicast);
+        self.broadcast.inc_by(broadcast);
+    }
+
+    /// Counts ARP messages and addresses that changed their owner, since the last call.
+    pub fn arp(&self, messages: u64, conflicts: u64) {
+        self.arp_messages.inc_by(messages);
+        self.arp_conflicts.inc_by(conflicts);
+    }
+
+    /// Counts ARP messages that were not looked at, since the last call.
+    pub fn arp_lost(&self, messages: u64) {
+        self.arp_lost.inc_by(messages);
+    }
+
     /// Flows in the table, and the used part of the kernel's table in [0, 1].
     pub fn flow_table(&self, active: u64, fill: f64) {
         self.flows_active.set(clamped(active));
@@ -140,7 +192,8 @@ impl Metrics {
         self.flows_ended.with_label_values(&[reason]).inc_by(flows);
     }
 
-    /// Part of the packets accounted to flows in [0, 1], and the packets in no counter at all (0 unless there is a bug).
+    /// Part of the interval's packets that is accounted in [0, 1], and the packets in no counter at all (0 unless there is
+    /// a bug).
     pub fn conservation(&self, coverage: f64, gap_packets: i64) {
         self.coverage.set(coverage);
         self.gap.set(gap_packets);
@@ -221,6 +274,7 @@ impl Metrics {
     fn initialise(&self, words: &Vocabulary) {
         for direction in Hook::ALL {
             self.traffic(direction, 0, 0);
+            self.overflowed(direction, 0);
         }
         for reason in words.unaccounted {
             self.unaccounted(reason, 0);
@@ -255,6 +309,10 @@ fn build_info(registry: &Registry) -> Result<()> {
 fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
+    add(registry, IntCounter::new(name, help)?)
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
@@ -311,6 +369,10 @@ mod tests {
         for line in [
             r#"leuko_packets_total{direction="egress"} 0"#,
             r#"leuko_unaccounted_packets_total{reason="non_ip"} 0"#,
+            r#"leuko_overflow_packets_total{direction="ingress"} 0"#,
+            "leuko_orphan_fragments_total 0",
+            "leuko_multicast_packets_total 0",
+            "leuko_arp_conflicts_total 0",
             r#"leuko_flows_ended_total{reason="idle"} 0"#,
             r#"leuko_program_run_seconds_total{program="ingress"} 0"#,
             r#"leuko_incidents_total{class="udp_flood",severity="critical"} 0"#,

@@ -98,7 +98,8 @@ fn the_status_line_makes_way() {
         coverage: 1.0,
         open_incidents: 2,
         warmup_left: Duration::from_secs(42),
-        lost: 0,
+        overflow: 1500,
+        lost: 3,
     };
     let mut bytes = Vec::new();
     let mut terminal = Terminal::new(&mut bytes, false).with_status_line(true);
@@ -106,8 +107,8 @@ fn the_status_line_makes_way() {
     assert_eq!(terminal.incident(&event(Change::Closed)).unwrap(), Reader::Listening);
     assert_eq!(terminal.finish().unwrap(), Reader::Listening);
     let text = String::from_utf8(bytes).unwrap();
-    let line =
-        "learning, 42 s left  1,234 flows  5.68 kpkt/s  9.10 Mbit/s  table 1 %  coverage 100 %  2 incidents open";
+    let line = "learning, 42 s left  1,234 flows  5.68 kpkt/s  9.10 Mbit/s  table 1 %  coverage 100 %  \
+         1,500 overflow  3 lost  2 incidents open";
     assert!(text.starts_with(&format!("{CLEAR}{WRAP_OFF}{line}{WRAP_ON}{CLEAR}2025")), "{text:?}");
     assert_eq!(take_status_line(), "");
     assert_eq!(printed(false, |terminal| terminal.status(&status)), "");

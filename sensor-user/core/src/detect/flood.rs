@@ -2,6 +2,9 @@
 //!
 //! A flood is known by the imbalance it makes (Wang, Zhang, Shin 2002: SYN against FIN and SYN-ACK): connections begun
 //! and never used, datagrams never answered. A crowd of real clients has any rate and no imbalance.
+//!
+//! What a victim is sent while the flow table is closed to strangers comes in sums (see [`OverflowEvent`]) and counts
+//! alike, so that a flood is one finding whether its packets are in flows, in aggregates or in both.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,7 +13,7 @@ use sensor_ebpf::packet::proto;
 use serde_json::json;
 
 use super::{Finding, is_group, saturating_score};
-use crate::flow::{FlowEvent, Outcome};
+use crate::flow::{FlowEvent, Outcome, OverflowEvent};
 use crate::incident::{Class, Severity};
 use crate::sketch::Distinct;
 use crate::time::Timestamp;
@@ -86,9 +89,12 @@ struct Acquaintance {
 struct Victim {
     /// What arrived, by the second of event time; at most the window's.
     seconds: BTreeMap<u64, Second>,
-    /// Since the victim is followed.
+    /// Since the victim is followed, in flows.
     sources: Distinct,
     ports: Distinct,
+    /// Since the victim is followed, in aggregates: estimates.
+    overflow_sources: u64,
+    overflow_ports: u64,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +103,9 @@ struct Second {
     octets: u64,
     useful: u64,
     flows: u64,
+    /// Arrivals in aggregates, and all packets in them.
+    overflow_arrivals: u64,
+    overflow_packets: u64,
     ports: BTreeMap<u16, u64>,
     /// What each source sent in vain; negative while an answer to an earlier second is all there is.
     sources: BTreeMap<Addr, i64>,
@@ -134,21 +143,50 @@ impl Flood {
         let Some(arrival) = self.arrival(event) else {
             return;
         };
-        if is_group(arrival.victim) {
+        let Some(victim) = self.victim(arrival.victim) else {
             return;
-        }
-        if self.victims.len() >= self.params.victims && !self.victims.contains_key(&arrival.victim) {
-            const FEW: u64 = 10;
-            self.victims.retain(|_, victim| victim.sum(|second| second.arrivals) > FEW);
-            if self.victims.len() >= self.params.victims {
-                return;
-            }
-        }
-        let victim = self.victims.entry(arrival.victim).or_default();
+        };
         victim.seconds.entry(event.last_seen.secs()).or_default().add(&arrival, event);
         victim.sources.insert(arrival.source.high, arrival.source.low);
         victim.ports.insert(0, u64::from(arrival.port));
         self.touched.insert(arrival.victim);
+    }
+
+    /// Takes in what a tick learned of an aggregate. Only what its subject is sent can be a flood of the subject.
+    pub fn observe_overflow(&mut self, event: &OverflowEvent) {
+        let (arrivals, useful) = match (self.kind, event.proto) {
+            // Connections that are completed are in flows, and become useful there.
+            (FloodKind::Syn, proto::TCP) => (event.received.requests, 0),
+            // Datagrams that are answered, or are themselves answers, have their like the other way.
+            (FloodKind::Udp, proto::UDP) => (event.received.packets, event.received.packets.min(event.sent.packets)),
+            _ => return,
+        };
+        let Some(subject) = event.subject.filter(|_| arrivals > 0) else {
+            return;
+        };
+        let Some(victim) = self.victim(subject) else {
+            return;
+        };
+        let second = victim.seconds.entry(event.last_seen.secs()).or_default();
+        second.add_overflow(event, arrivals, useful);
+        victim.overflow_sources = victim.overflow_sources.max(event.peers);
+        victim.overflow_ports = victim.overflow_ports.max(event.ports);
+        self.touched.insert(subject);
+    }
+
+    /// What is known of a victim; nothing for a group, and where there is no room.
+    fn victim(&mut self, addr: Addr) -> Option<&mut Victim> {
+        if is_group(addr) {
+            return None;
+        }
+        if self.victims.len() >= self.params.victims && !self.victims.contains_key(&addr) {
+            const FEW: u64 = 10;
+            self.victims.retain(|_, victim| victim.sum(|second| second.arrivals) > FEW);
+            if self.victims.len() >= self.params.victims {
+                return None;
+            }
+        }
+        Some(self.victims.entry(addr).or_default())
     }
 
     /// Reports every victim hit since the last tick whose window holds a flood.
@@ -224,18 +262,25 @@ impl Flood {
 
     fn judge(&self, addr: Addr) -> Option<Finding> {
         let victim = self.victims.get(&addr)?;
-        let (arrivals, flows) = (victim.sum(|second| second.arrivals), victim.sum(|second| second.flows));
+        let (sources, ports) = (victim.sources(), victim.ports());
+        let (arrivals, in_flows) = (victim.sum(|second| second.arrivals), victim.sum(|second| second.flows));
+        let overflowed = victim.sum(|second| second.overflow_arrivals);
+        let flows = in_flows
+            + match self.kind {
+                FloodKind::Syn => overflowed,
+                // Of datagrams in aggregates only the sources are known to be in flows of their own.
+                FloodKind::Udp => overflowed.min(victim.overflow_sources),
+            };
         let useless = arrivals.saturating_sub(victim.sum(|second| second.useful));
         let needed = if flows >= self.params.flows { self.params.arrivals } else { 10 * self.params.arrivals };
         if useless < needed || (useless as f64) < self.params.useless_share * arrivals as f64 {
             return None;
         }
-        let (sources, ports) = (victim.sources.count(), victim.ports.count());
         // Few senders that knock at many ports alike are scanning, with retransmissions and however fast.
         if sources < SPOOFED_SOURCES && ports > MANY_PORTS && victim.most_on_a_port() * 20 < arrivals {
             return None;
         }
-        let spoofed = sources > SPOOFED_SOURCES && flows < 4 * sources;
+        let spoofed = sources > SPOOFED_SOURCES && in_flows + overflowed < 4 * sources;
         Some(self.finding(addr, victim, useless, spoofed))
     }
 
@@ -245,6 +290,18 @@ impl Flood {
             FloodKind::Udp => (Class::UdpFlood, "unanswered_datagrams"),
         };
         let peak = victim.seconds.values().map(|second| second.arrivals).max().unwrap_or(0);
+        let overflowed = victim.sum(|second| second.overflow_packets);
+        let mut evidence = BTreeMap::from([
+            (unit.to_owned(), json!(useless)),
+            ("peak_packets_per_s".to_owned(), json!(peak)),
+            ("octets".to_owned(), json!(victim.sum(|second| second.octets))),
+            ("distinct_sources".to_owned(), json!(victim.sources())),
+            ("distinct_ports".to_owned(), json!(victim.ports())),
+            ("spoofed".to_owned(), json!(spoofed)),
+        ]);
+        if overflowed > 0 {
+            evidence.insert("overflowed_packets".to_owned(), json!(overflowed));
+        }
         Finding {
             class,
             subject: addr,
@@ -262,14 +319,7 @@ impl Flood {
                 .unwrap_or_default(),
             last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
             score: saturating_score(useless as f64, self.params.arrivals as f64),
-            evidence: BTreeMap::from([
-                (unit.to_owned(), json!(useless)),
-                ("peak_packets_per_s".to_owned(), json!(peak)),
-                ("octets".to_owned(), json!(victim.sum(|second| second.octets))),
-                ("distinct_sources".to_owned(), json!(victim.sources.count())),
-                ("distinct_ports".to_owned(), json!(victim.ports.count())),
-                ("spoofed".to_owned(), json!(spoofed)),
-            ]),
+            evidence,
         }
     }
 }
@@ -277,6 +327,16 @@ impl Flood {
 impl Victim {
     fn sum(&self, field: impl Fn(&Second) -> u64) -> u64 {
         self.seconds.values().map(field).sum()
+    }
+
+    /// A source that is in flows and in aggregates counts twice.
+    fn sources(&self) -> u64 {
+        self.sources.count() + self.overflow_sources
+    }
+
+    /// The ports that flows and aggregates name are mostly the same.
+    fn ports(&self) -> u64 {
+        self.ports.count().max(self.overflow_ports)
     }
 
     /// Sources that send much in vain: clients that are served are none.
@@ -325,10 +385,28 @@ impl Second {
                 i64::try_from(arrival.arrivals).unwrap_or(i64::MAX) - i64::try_from(arrival.useful).unwrap_or(0);
             *self.sources.entry(arrival.source).or_default() += useless;
         }
-        // A flow may be older than this second of it.
-        let begun = event.first_seen.max(Timestamp::from_secs(event.last_seen.secs()));
+        self.cover(event.first_seen, event.last_seen);
+    }
+
+    fn add_overflow(&mut self, event: &OverflowEvent, arrivals: u64, useful: u64) {
+        self.arrivals += arrivals;
+        self.octets += event.received.octets;
+        self.useful += useful;
+        self.overflow_arrivals += arrivals;
+        self.overflow_packets += event.received.packets;
+        if let Some(port) = event.main_port
+            && (self.ports.len() < PORTS || self.ports.contains_key(&port))
+        {
+            *self.ports.entry(port).or_default() += arrivals;
+        }
+        self.cover(event.first_seen, event.last_seen);
+    }
+
+    /// What was seen may be older than this second of it.
+    fn cover(&mut self, first_seen: Timestamp, last_seen: Timestamp) {
+        let begun = first_seen.max(Timestamp::from_secs(last_seen.secs()));
         self.first_seen = Some(self.first_seen.map_or(begun, |first| first.min(begun)));
-        self.last_seen = self.last_seen.max(event.last_seen);
+        self.last_seen = self.last_seen.max(last_seen);
     }
 }
 

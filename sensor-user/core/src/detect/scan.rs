@@ -145,10 +145,14 @@ impl Source {
         };
         let first_seen = known.map_or(event.first_seen, |contact| contact.first_seen.min(event.first_seen));
         self.contacts.insert(target, Contact { outcome, first_seen, last_seen: event.last_seen });
-        if let Some(contact) = known {
-            self.count(target, contact.outcome, false);
+        match known {
+            Some(contact) if contact.outcome == outcome => {}
+            Some(contact) => {
+                self.count(target, outcome, true);
+                self.count(target, contact.outcome, false);
+            }
+            None => self.count(target, outcome, true),
         }
-        self.count(target, outcome, true);
     }
 
     fn count(&mut self, target: Target, outcome: Outcome, add: bool) {

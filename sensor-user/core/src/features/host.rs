@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 
-use crate::flow::{FlowEvent, Outcome};
+use crate::flow::{FlowEvent, Outcome, OverflowEvent};
 use crate::sketch::Distinct;
 use crate::time::Timestamp;
 
@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 /// | `packets_out`, `packets_in` | packets | sent, received |
 /// | `octets_out`, `octets_in` | IP octets | sent, received |
 /// | `syns_out`, `syns_in` | segments | SYN sent as client, received as server |
+///
+/// Packets, octets and SYN of overflow aggregates are included for their subject; flows and peers are those of flows.
 pub const COLUMNS: [&str; 13] = [
     "flows_out",
     "flows_in",
@@ -55,14 +57,23 @@ pub struct HostWindow {
     pub vector: HostVector,
 }
 
-/// Tumbling windows of one length, aligned to multiples of it in event time.
+/// Tumbling windows of each of [`LENGTHS`], aligned to multiples of it in event time.
 ///
-/// At most [`HostWindows::HOSTS`] hosts a window are followed; later ones are counted in [`HostWindows::lost`].
+/// At most [`HostWindows::HOSTS`] hosts a window are followed; later ones are counted in [`HostWindows::lost`]. Events
+/// are counted in the shortest windows, and each window that ends is added to the one of the next length: every length
+/// is a multiple of the one before.
 #[derive(Debug)]
 pub struct HostWindows {
+    levels: [Level; LENGTHS.len()],
+}
+
+#[derive(Debug)]
+struct Level {
     length: Duration,
     end: Timestamp,
     hosts: HashMap<Addr, Activity>,
+    /// Those of the last window, cleared, to be used again.
+    spare: Vec<(Addr, Activity)>,
     lost: u64,
 }
 
@@ -74,26 +85,26 @@ struct Activity {
     services: Distinct,
 }
 
+impl Default for HostWindows {
+    fn default() -> Self {
+        Self { levels: LENGTHS.map(Level::new) }
+    }
+}
+
 impl HostWindows {
     /// Hosts followed in one window.
     pub const HOSTS: usize = 65_536;
 
-    /// Windows of one length.
+    /// Hosts that did not fit a window, counted once for each length.
     #[must_use]
-    pub fn new(length: Duration) -> Self {
-        Self { length, end: Timestamp::EPOCH, hosts: HashMap::new(), lost: 0 }
+    pub fn lost(&self) -> u64 {
+        self.levels.iter().map(|level| level.lost).sum()
     }
 
-    /// Hosts that did not fit a window.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Whether the current window has seen nothing.
+    /// Whether the current windows have seen nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
+        self.levels.iter().all(|level| level.hosts.is_empty())
     }
 
     /// Takes in what a tick learned of a flow.
@@ -139,31 +150,74 @@ impl HostWindows {
         }
     }
 
-    /// Ends the window if its time has come, and hands over its vectors, sorted by host.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<HostWindow> {
+    /// Takes in what a tick learned of an aggregate.
+    pub fn observe_overflow(&mut self, event: &OverflowEvent) {
+        let (sent, received) = (event.sent, event.received);
+        if let Some(subject) = event.subject.and_then(|subject| self.host(subject)) {
+            subject.add([
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                sent.packets,
+                received.packets,
+                sent.octets,
+                received.octets,
+                sent.requests,
+                received.requests,
+            ]);
+        }
+    }
+
+    /// Ends the windows whose time has come, the shortest first, and hands over their vectors, sorted by host.
+    pub fn tick(&mut self, now: Timestamp, mut each: impl FnMut(&HostWindow)) {
+        for index in 0..self.levels.len() {
+            let (ending, longer) = self.levels.split_at_mut(index + 1);
+            ending[index].end_if_due(now, longer.first_mut(), &mut each);
+        }
+    }
+
+    fn host(&mut self, addr: Addr) -> Option<&mut Activity> {
+        self.levels[0].host(addr)
+    }
+}
+
+impl Level {
+    fn new(length: Duration) -> Self {
+        Self { length, end: Timestamp::EPOCH, hosts: HashMap::new(), spare: Vec::new(), lost: 0 }
+    }
+
+    fn end_if_due(&mut self, now: Timestamp, mut longer: Option<&mut Self>, each: &mut impl FnMut(&HostWindow)) {
         if self.end == Timestamp::EPOCH {
             self.end = now.floor(self.length) + self.length;
         }
         if now < self.end {
-            return Vec::new();
+            return;
         }
         let (end, length) = (self.end, self.length);
         self.end = now.floor(length) + length;
-        let mut ended: Vec<HostWindow> = self
-            .hosts
-            .drain()
-            .map(|(host, activity)| HostWindow { host, end, length, vector: activity.vector() })
-            .collect();
-        ended.sort_unstable_by_key(|window| window.host);
-        ended
+        self.spare.clear();
+        self.spare.extend(self.hosts.drain());
+        self.spare.sort_unstable_by_key(|&(host, _)| host);
+        for (host, activity) in &mut self.spare {
+            each(&HostWindow { host: *host, end, length, vector: activity.vector() });
+            if let Some(sum) = longer.as_mut().and_then(|longer| longer.host(*host)) {
+                sum.merge(activity);
+            }
+            activity.clear();
+        }
     }
 
     fn host(&mut self, addr: Addr) -> Option<&mut Activity> {
-        if self.hosts.len() >= Self::HOSTS && !self.hosts.contains_key(&addr) {
+        if self.hosts.len() >= HostWindows::HOSTS && !self.hosts.contains_key(&addr) {
             self.lost += 1;
             return None;
         }
-        Some(self.hosts.entry(addr).or_default())
+        let spare = &mut self.spare;
+        Some(self.hosts.entry(addr).or_insert_with(|| spare.pop().map(|(_, activity)| activity).unwrap_or_default()))
     }
 }
 
@@ -172,6 +226,20 @@ impl Activity {
         for (sum, value) in self.sums.iter_mut().zip(values) {
             *sum += value;
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.add(other.sums);
+        self.servers.merge(&other.servers);
+        self.clients.merge(&other.clients);
+        self.services.merge(&other.services);
+    }
+
+    fn clear(&mut self) {
+        self.sums = [0; COLUMNS.len()];
+        self.servers.clear();
+        self.clients.clear();
+        self.services.clear();
     }
 
     fn vector(&self) -> HostVector {

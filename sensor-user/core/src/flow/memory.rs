@@ -118,11 +118,11 @@ impl MemorySlots {
         self.mark(id);
     }
 
-    /// Notes an ICMP error that quotes a packet of a flow, if the flow is known.
+    /// Notes an ICMP error that quotes a packet of a flow, if the flow is known. As in the kernel's table, that alone is
+    /// no reason to hand the slot over at the next poll.
     pub fn observe_icmp_error(&mut self, key: &FlowKey, kind: u16) {
         if let Some(&id) = self.index.get(key) {
             self.slots[id as usize].observe_icmp_error(kind);
-            self.mark(id);
         }
     }
 

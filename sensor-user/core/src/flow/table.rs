@@ -44,7 +44,8 @@ impl Default for Timeouts {
     }
 }
 
-/// Live flows by slot. Bounded by the source's slots: 120 octets each, no allocation per flow in the steady state.
+/// Live flows by slot. Bounded by the source's slots: 120 octets each, and 4 for each mention in the wheel or among
+/// the pending. In the steady state nothing is allocated per flow.
 #[derive(Debug)]
 pub struct FlowTable {
     entries: Vec<Entry>,
@@ -55,6 +56,8 @@ pub struct FlowTable {
     timeouts: Option<Timeouts>,
     /// Every live entry is in the bucket of its `due`, a second at or before its deadline. Other mentions are stale.
     wheel: BTreeMap<u64, Vec<SlotId>>,
+    /// Buckets that are over, to be used again.
+    spare: Vec<Vec<SlotId>>,
     /// Flows whose outcome waits for [`ANSWER_TIMEOUT`].
     pending: Vec<SlotId>,
 }
@@ -122,8 +125,14 @@ impl FlowTable {
             accounted: 0,
             timeouts,
             wheel: BTreeMap::new(),
+            spare: Vec::new(),
             pending: Vec::new(),
         }
+    }
+
+    /// Makes room for all the slots a source has, so that nothing is moved later.
+    pub fn reserve(&mut self, slots: usize) {
+        self.entries.reserve_exact(slots.saturating_sub(self.entries.len()));
     }
 
     /// Live flows.
@@ -179,13 +188,15 @@ impl FlowTable {
             let due = entry.deadline(timeouts).0.secs() + 1;
             if due < entry.due {
                 entry.due = due;
-                self.wheel.entry(due).or_default().push(id);
+                self.remind(due, id);
             }
         }
         event
     }
 
-    /// Flows whose answer has not come in time: their outcome is now known.
+    /// Flows whose answer has not come in time: their outcome is now known, as of the last time the slot was read. An
+    /// ICMP error that came since, and no packet with it, is seen when the slot is read again, at the latest when the
+    /// flow ends: then the outcome turns from one failure into another.
     pub fn overdue(&mut self, now: Timestamp, mut each: impl FnMut(FlowEvent)) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|id| {
@@ -215,8 +226,8 @@ impl FlowTable {
             if *bucket.key() > now.secs() {
                 break;
             }
-            let (second, ids) = bucket.remove_entry();
-            for id in ids {
+            let (second, mut ids) = bucket.remove_entry();
+            for id in ids.drain(..) {
                 let entry = &mut self.entries[id.0 as usize];
                 if !entry.live || entry.due != second {
                     continue;
@@ -228,12 +239,28 @@ impl FlowTable {
                     ended.push(id);
                 } else {
                     entry.due = (deadline.secs() + 1).max(now.secs() + 1);
-                    self.wheel.entry(entry.due).or_default().push(id);
+                    let due = entry.due;
+                    self.remind(due, id);
                 }
             }
+            self.keep_spare(ids);
         }
         ended.sort_unstable();
         ended
+    }
+
+    fn remind(&mut self, due: u64, id: SlotId) {
+        let spare = &mut self.spare;
+        self.wheel.entry(due).or_insert_with(|| spare.pop().unwrap_or_default()).push(id);
+    }
+
+    /// A bucket that had to hold a flood is given back.
+    fn keep_spare(&mut self, bucket: Vec<SlotId>) {
+        const BUCKETS: usize = 64;
+        const MENTIONS: usize = 16_384;
+        if self.spare.len() < BUCKETS && bucket.capacity() <= MENTIONS {
+            self.spare.push(bucket);
+        }
     }
 
     /// All live slots, for the end of the input.

@@ -1,5 +1,6 @@
 //! A slot's counters seen from the client, and what they say about the flow's fate.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sensor_ebpf::abi::{Direction, FlowSlot, Half, HalfRare};
@@ -26,7 +27,7 @@ pub enum Outcome {
     Pending,
     /// Nothing came back in time.
     Unanswered,
-    /// TCP: reset instead of a handshake.
+    /// TCP: reset instead of a handshake. Any protocol: nothing but an ICMP error that the destination cannot be reached.
     Refused,
     /// TCP: the server answered and the client did not complete the handshake in time.
     HalfOpen,
@@ -194,7 +195,7 @@ impl<'a> FlowView<'a> {
         if self.received_rare().rst > 0 {
             return Ok(Outcome::Refused);
         }
-        if received.packets > 0 { Ok(Outcome::Served) } else { Err(Outcome::Unanswered) }
+        if received.packets > 0 { Ok(Outcome::Served) } else { self.unanswered() }
     }
 
     fn icmp_outcome(&self) -> Result<Outcome, Outcome> {
@@ -206,8 +207,27 @@ impl<'a> FlowView<'a> {
     fn datagram_outcome(&self) -> Result<Outcome, Outcome> {
         match (self.sent().packets, self.received().packets) {
             (0, _) => Ok(Outcome::Unasked),
-            (_, 0) => Err(Outcome::Unanswered),
+            (_, 0) => self.unanswered(),
             _ => Ok(Outcome::Served),
+        }
+    }
+
+    /// What becomes of a request to which nothing was answered by whom it was for.
+    fn unanswered(&self) -> Result<Outcome, Outcome> {
+        if self.is_unreachable() { Ok(Outcome::Refused) } else { Err(Outcome::Unanswered) }
+    }
+
+    /// Whether the latest ICMP error about this flow said that the destination cannot be reached: type 3 (RFC 792), other
+    /// than the code by which routers say the largest packet they pass (RFC 1191), or type 1 of ICMPv6 (RFC 4443).
+    fn is_unreachable(&self) -> bool {
+        const FRAGMENTATION_NEEDED: u16 = 4;
+        let (kind, code) = (self.slot.icmp_error >> 8, self.slot.icmp_error & 0xff);
+        if self.slot.icmp_errors == 0 {
+            false
+        } else if IpAddr::from(self.slot.key.lo_addr).is_ipv4() {
+            kind == 3 && code != FRAGMENTATION_NEEDED
+        } else {
+            kind == 1
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::time::Timestamp;
 
 /// Silence after which an attack is over.
 const QUIET: Duration = Duration::from_secs(60);
+/// Evidence: the part of the packets that was accounted, at its lowest while the incident was reported.
+pub const COVERAGE: &str = "coverage";
 /// Addresses remembered of one incident; beyond that only the listed ones are sure.
 const REMEMBERED: usize = 65_536;
 
@@ -203,9 +205,15 @@ fn listed(addrs: &BTreeSet<Addr>) -> Vec<IpAddr> {
     listed
 }
 
-/// Counts are those of the largest window; flags stay set; the rest is as last said.
+/// Counts are those of the largest window, the coverage is the lowest; flags stay set; the rest is as last said.
 fn merge(evidence: &mut BTreeMap<String, Value>, name: String, value: Value) {
     let kept = match (evidence.get(&name), &value) {
+        (Some(Value::Number(old)), Value::Number(new)) if name == COVERAGE => {
+            if old.as_f64() < new.as_f64() {
+                return;
+            }
+            value
+        }
         (Some(Value::Number(old)), Value::Number(new)) if old.as_f64() > new.as_f64() => return,
         (Some(Value::Bool(true)), Value::Bool(_)) => return,
         _ => value,

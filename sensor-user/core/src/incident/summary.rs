@@ -73,10 +73,11 @@ fn hosts(listed: &[IpAddr], total: u64) -> String {
 }
 
 fn sources(incident: &Incident, who: &str) -> String {
-    if incident.attackers.is_empty() {
-        format!("{} sources, probably forged", number(incident, "distinct_sources"))
-    } else {
-        who.to_owned()
+    let forged = incident.evidence.get("spoofed") == Some(&Value::Bool(true));
+    match (incident.attackers.is_empty(), forged) {
+        (true, true) => format!("{} sources, probably forged", number(incident, "distinct_sources")),
+        (true, false) => format!("{} sources", number(incident, "distinct_sources")),
+        (false, _) => who.to_owned(),
     }
 }
 

@@ -1,0 +1,142 @@
+//! What a flow costs the engine: `cargo test --release -p sensor-core --test pace -- --ignored --nocapture`.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "numbers of made-up hosts; a table is printed"
+)]
+#![expect(clippy::disallowed_methods, reason = "it measures")]
+
+use std::time::{Duration, Instant};
+
+use sensor_core::engine::{Engine, EngineConfig};
+use sensor_core::flow::SlotId;
+use sensor_core::time::Timestamp;
+use sensor_ebpf::abi::{Addr, Direction, FlowKey, FlowSlot};
+use sensor_ebpf::account::Wire;
+use sensor_ebpf::packet::{Packet, proto, tcp_flags};
+
+const SECOND: u64 = 1_000_000_000;
+const START: u64 = 1_700_000_000 * SECOND;
+/// Flows begun in a second.
+const RATE: u64 = 50_000;
+const FLOWS: u64 = 1_000_000;
+
+/// Who talks to whom.
+#[derive(Clone, Copy)]
+struct Scene {
+    name: &'static str,
+    clients: u64,
+    servers: u64,
+    /// Event time of learning.
+    warmup: Duration,
+}
+
+/// Time spent in each call, over all flows.
+#[derive(Default)]
+struct Spent {
+    begun: Duration,
+    served: Duration,
+    expired: Duration,
+    retired: Duration,
+    ticked: Duration,
+}
+
+fn slot(scene: Scene, n: u64) -> FlowSlot {
+    let client = Addr::from_v4(0x0a00_0000 + (n % scene.clients) as u32);
+    let server = Addr::from_v4(0xc0a8_0000 + (n % scene.servers) as u32);
+    let (key, direction) =
+        FlowKey::canonical(client, 1024 + (n / scene.clients % 60_000) as u16, server, 443, proto::TCP);
+    FlowSlot { key, initiator: direction as u8, ..FlowSlot::default() }
+}
+
+fn packet(slot: &mut FlowSlot, from_client: bool, tcp_flags: u8, payload: u32, now_ns: u64) {
+    let packet =
+        Packet { proto: proto::TCP, tcp_flags, ip_octets: 40 + payload, header_octets: 40, ..Packet::default() };
+    let client = if slot.initiator == 0 { Direction::LoToHi } else { Direction::HiToLo };
+    let way = if from_client { client } else { client.reverse() };
+    slot.observe(&packet, &Wire::single(&packet), way, now_ns);
+}
+
+fn conversation(slot: &mut FlowSlot, now_ns: u64) {
+    const ACK: u8 = tcp_flags::ACK;
+    packet(slot, false, tcp_flags::SYN | ACK, 0, now_ns);
+    packet(slot, true, ACK, 0, now_ns + 1000);
+    packet(slot, true, ACK | tcp_flags::PSH, 300 + (now_ns % 97) as u32, now_ns + 2000);
+    packet(slot, false, ACK | tcp_flags::PSH, 5000, now_ns + 3000);
+    packet(slot, true, ACK | tcp_flags::FIN, 0, now_ns + 4000);
+    packet(slot, false, ACK | tcp_flags::FIN, 0, now_ns + 5000);
+}
+
+/// Each second, flows of the second before are served and closed, and new ones begin: each is seen twice, and retired.
+fn run(scene: Scene) -> (Spent, Engine) {
+    let mut engine = Engine::new(EngineConfig { warmup: scene.warmup, ..EngineConfig::default() });
+    let mut spent = Spent::default();
+    let mut slots: Vec<FlowSlot> = Vec::new();
+    let mut free: Vec<u32> = Vec::new();
+    let mut young: Vec<u32> = Vec::new();
+    let timed = |total: &mut Duration, work: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        work();
+        *total += begun.elapsed();
+    };
+    for second in 0..FLOWS / RATE + 8 {
+        let now_ns = START + second * SECOND;
+        let now = Timestamp::from_nanos(now_ns + SECOND);
+        let closing = std::mem::take(&mut young);
+        closing.iter().for_each(|&id| conversation(&mut slots[id as usize], now_ns + 1));
+        if second < FLOWS / RATE {
+            for n in 0..RATE {
+                let mut fresh = slot(scene, second * RATE + n);
+                packet(&mut fresh, true, tcp_flags::SYN, 0, now_ns + n * (SECOND / RATE) + 1);
+                let id = free.pop().unwrap_or_else(|| {
+                    slots.push(FlowSlot::default());
+                    slots.len() as u32 - 1
+                });
+                slots[id as usize] = fresh;
+                young.push(id);
+            }
+        }
+        let see = |engine: &mut Engine, ids: &[u32], total: &mut Duration| {
+            timed(total, &mut || ids.iter().for_each(|&id| engine.observe(SlotId(id), &slots[id as usize], 0, now)));
+        };
+        see(&mut engine, &closing, &mut spent.served);
+        see(&mut engine, &young, &mut spent.begun);
+        let mut ended = Vec::new();
+        timed(&mut spent.expired, &mut || ended = engine.expire(now));
+        timed(&mut spent.retired, &mut || {
+            for &id in &ended {
+                engine.retire(id, &slots[id.0 as usize], 0, now);
+            }
+        });
+        free.extend(ended.iter().map(|id| id.0));
+        timed(&mut spent.ticked, &mut || drop(engine.tick(now)));
+        engine.take_scores();
+    }
+    (spent, engine)
+}
+
+#[test]
+#[ignore = "measures; run it in release mode"]
+fn fifty_thousand_short_flows_a_second_leave_room() {
+    let learning = Duration::from_secs(5);
+    for scene in [
+        Scene { name: "2000 clients, 400 servers, scored", clients: 2_000, servers: 400, warmup: learning },
+        Scene { name: "2000 clients, 400 servers", clients: 2_000, servers: 400, warmup: Duration::ZERO },
+        Scene { name: "50000 clients, 1 server", clients: 50_000, servers: 1, warmup: Duration::ZERO },
+        Scene { name: "1 client, 1 server", clients: 1, servers: 1, warmup: Duration::ZERO },
+    ] {
+        let (spent, engine) = run(scene);
+        let ended: u64 = engine.ended().values().sum();
+        assert_eq!(ended, FLOWS, "{}", scene.name);
+        let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / FLOWS as f64;
+        let parts = [spent.begun, spent.served, spent.expired, spent.retired, spent.ticked];
+        let total: f64 = parts.into_iter().map(micros).sum();
+        let [begun, served, expired, retired, ticked] = parts.map(micros);
+        eprintln!(
+            "{:<34} {total:6.2} us a flow: begun {begun:.2}, served {served:.2}, expire {expired:.2}, \
+             retire {retired:.2}, tick {ticked:.2}; {} incidents",
+            scene.name,
+            engine.opened_incidents(),
+        );
+    }
+}
