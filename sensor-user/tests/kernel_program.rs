@@ -268,16 +268,22 @@ fn for_each_frame(archive: &Path, mut each: impl FnMut(&[u8])) {
 
 /// The archives of captures that have broken other parsers.
 fn robustness_archives() -> Option<Vec<PathBuf>> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = env::var_os("LEUKO_DATA").map_or_else(default, PathBuf::from).join("robustness");
-    let Ok(entries) = folder.read_dir() else {
-        skip(&format!("needs {} (LEUKO_DATA)", folder.display()));
-        return None;
-    };
-    let mut archives: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut archives: Vec<PathBuf> =
+        data("robustness")?.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     archives.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
     archives.sort();
     Some(archives)
+}
+
+/// A file or folder of the public captures; if it is not there, the test is skipped.
+fn data(path: &str) -> Option<PathBuf> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let path = env::var_os("LEUKO_DATA").map_or_else(default, PathBuf::from).join(path);
+    if !path.exists() {
+        skip(&format!("needs {} (LEUKO_DATA)", path.display()));
+        return None;
+    }
+    Some(path)
 }
 
 /// Whether this process may load programs; if not, the test is skipped.

@@ -54,7 +54,8 @@ fn a_flood_of_two_million_sources_is_one_incident_at_once() -> Result<()> {
     let ended = sensor.terminate(Signal::SIGTERM, SOON)?;
     ensure!(ended.success(), "{}", sensor.stderr());
     let lines = sensor.lines();
-    let closed = lines.iter().map(|line| &line.json).filter(|json| json["type"] == "incident" && json["state"] == "closed");
+    let closed =
+        lines.iter().map(|line| &line.json).filter(|json| json["type"] == "incident" && json["state"] == "closed");
     let closed: Vec<&Value> = closed.collect();
     let [incident] = closed[..] else { anyhow::bail!("one incident, not {closed:?}") };
     let evidence = &incident["evidence"];

@@ -1,11 +1,12 @@
 //! What the program does with flows for which the table is closed.
 
+use leuko::source::pcap::Capture;
 use sensor_ebpf::abi::Hook;
 use sensor_ebpf::overflow::distinct;
 
 use super::frames::{segment, tcp, udp};
 use super::sides::{At, Kernel};
-use super::{ACK, packets, root};
+use super::{ACK, data, packets, root};
 
 const SYN: u8 = 0x02;
 const CLIENT: ([u8; 4], u16) = ([203, 0, 113, 9], 40_000);
@@ -66,6 +67,35 @@ fn an_established_flow_keeps_counting_when_the_table_is_closed() {
 }
 
 #[test]
+fn a_captured_flood_of_forged_sources_is_counted_to_its_victim() {
+    if !root() {
+        return;
+    }
+    let Some(data) = data("pcaps/attack/ddos_syn_flood/stopddos__pkt.TCP.synflood.spoofed.pcap") else {
+        return;
+    };
+    // Far fewer slots than the 37,623 sources need.
+    let mut kernel = Kernel::load(4096);
+    let established: Vec<Vec<u8>> = (0..100).map(|flow| udp(flow << 16 | flow, 10)).collect();
+    established.iter().for_each(|frame| kernel.observe(At::Xdp, frame));
+    let mut capture = Capture::open(&data).unwrap();
+    while let Some(frame) = capture.next_frame() {
+        kernel.observe(At::Xdp, frame.data);
+    }
+    established.iter().for_each(|frame| kernel.observe(At::Xdp, frame));
+    let counted = kernel.counted(Hook::Ingress);
+    let (udp, tcp): (Vec<_>, Vec<_>) = counted.flows.values().partition(|flow| flow.key.proto == 17);
+    assert_eq!(udp.iter().map(|flow| packets(flow)).collect::<Vec<_>>(), [2; 100], "established flows are exact");
+    let [victim] = kernel.aggregates()[..] else { panic!("one victim") };
+    let in_flows: u64 = tcp.iter().map(|flow| packets(flow)).sum();
+    assert_eq!(in_flows + victim.packets[0], capture.packets());
+    assert_eq!(core::net::IpAddr::from(victim.subject).to_string(), "10.10.10.10");
+    assert_eq!(victim.main_port(), Some(25_565));
+    let sources = distinct(&victim.peers) + tcp.len() as f64;
+    assert!((sources / 37_623.0 - 1.0).abs() < 0.14, "{sources} sources");
+}
+
+#[test]
 fn who_completes_a_handshake_gets_a_slot() {
     if !root() {
         return;
@@ -123,5 +153,5 @@ fn packets_of_more_hosts_than_there_are_aggregates_are_kept_together() {
     let rest = aggregates.iter().find(|aggregate| aggregate.proto == 0).unwrap();
     assert_eq!(total, 2000);
     assert!(aggregates.len() <= 512 && rest.packets[0] > 1400, "{} {:?}", aggregates.len(), rest.packets);
-    assert_eq!(kernel.counted(Hook::Ingress).counters.overflowed, 2000 + before);
+    assert_eq!(kernel.source.counters().unwrap()[0].overflowed, 2000 + before);
 }
