@@ -94,12 +94,14 @@ pub struct FlowEvent {
 }
 
 impl FlowEvent {
-    /// Whether anything moved or was decided; the final counters of a flow often say nothing new.
+    /// Whether anything moved or was decided; the final counters of a flow often say nothing new. That a failure was of
+    /// another kind, as an ICMP error told too late, is no news: the request is not made again.
     #[must_use]
     pub fn is_news(&self) -> bool {
-        self.is_new
-            || self.closing_is_new
-            || self.before != self.outcome
-            || self.sent.packets + self.received.packets > 0
+        self.is_new || self.closing_is_new || self.is_decided() || self.sent.packets + self.received.packets > 0
+    }
+
+    fn is_decided(&self) -> bool {
+        self.before != self.outcome && !(self.before.is_failure() && self.outcome.is_failure())
     }
 }

@@ -39,7 +39,7 @@ impl Distinct {
                     *self = Self::Estimate(registers);
                 }
                 Self::Estimate(mine) => {
-                    mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine = (*mine).max(*theirs))
+                    mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine = (*mine).max(*theirs));
                 }
             },
         }

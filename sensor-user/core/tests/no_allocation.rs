@@ -53,7 +53,7 @@ impl Flows {
     fn new(count: u32) -> Self {
         let slot = |n: u32| {
             let (client, server) = (Addr::from_v4(0x0a00_0000 + n % 100), Addr::from_v4(0xc0a8_0000 + n % 10));
-            let protocol = if n % 4 == 0 { proto::UDP } else { proto::TCP };
+            let protocol = if n.is_multiple_of(4) { proto::UDP } else { proto::TCP };
             let (key, way) = FlowKey::canonical(client, 1024 + (n / 100) as u16, server, 443, protocol);
             FlowSlot { key, initiator: way as u8, ..FlowSlot::default() }
         };

@@ -1,5 +1,5 @@
 //! The engine while the kernel's flow table is closed to strangers: floods are named, and nothing else is.
-#![expect(clippy::cast_possible_truncation, reason = "numbers of made-up hosts and ports")]
+#![expect(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "made-up hosts and ports; a test may panic")]
 
 #[path = "support/network.rs"]
 mod network;
@@ -47,7 +47,7 @@ fn a_forged_syn_flood_half_in_flows_is_one_incident_at_the_first_tick() {
         assert!(incident.summary.contains("probably forged"), "{}", incident.summary);
         let closed = net.engine.open_incidents().next().unwrap();
         within(&closed.evidence["distinct_sources"], 6_000, 15);
-        let overflowed = closed.evidence.get("overflowed_packets").and_then(|packets| packets.as_u64());
+        let overflowed = closed.evidence.get("overflowed_packets").and_then(serde_json::Value::as_u64);
         assert_eq!(overflowed.unwrap_or(0), u64::from(6_000 - in_flows));
         assert_eq!(net.engine.overflowed_packets(), u64::from(6_000 - in_flows));
         assert_eq!(net.engine.accounted_packets(), u64::from(in_flows));

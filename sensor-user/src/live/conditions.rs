@@ -33,7 +33,7 @@ impl Conditions {
         self.tell_overflow(tick.now, &tick.moved);
         match self.gap.update(tick.gap != 0, tick.now) {
             Some(Edge::Begun) => {
-                warn!(packets = tick.gap, "packets are in no counter or in two: the counts cannot be relied on")
+                warn!(packets = tick.gap, "packets are in no counter or in two: the counts cannot be relied on");
             }
             Some(Edge::Over) => info!("every packet is in one counter again"),
             None => {}

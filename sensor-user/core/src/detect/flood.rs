@@ -167,8 +167,12 @@ impl Flood {
         let Some(victim) = self.victim(subject) else {
             return;
         };
-        let second = victim.seconds.entry(event.last_seen.secs()).or_default();
-        second.add_overflow(event, arrivals, useful);
+        // However long ago the tick before was, the rate is that of each second.
+        let totals = [arrivals, useful, event.received.octets, event.received.packets];
+        let shares = totals.map(|total| Shares { total, from: event.since, to: event.last_seen });
+        for second in shares[0].seconds() {
+            victim.seconds.entry(second).or_default().add_overflow(event, second, shares.map(|share| share.of(second)));
+        }
         victim.overflow_sources = victim.overflow_sources.max(event.peers);
         victim.overflow_ports = victim.overflow_ports.max(event.ports);
         self.touched.insert(subject);
@@ -388,18 +392,20 @@ impl Second {
         self.cover(event.first_seen, event.last_seen);
     }
 
-    fn add_overflow(&mut self, event: &OverflowEvent, arrivals: u64, useful: u64) {
+    fn add_overflow(&mut self, event: &OverflowEvent, second: u64, shares: [u64; 4]) {
+        let [arrivals, useful, octets, packets] = shares;
         self.arrivals += arrivals;
-        self.octets += event.received.octets;
         self.useful += useful;
+        self.octets += octets;
         self.overflow_arrivals += arrivals;
-        self.overflow_packets += event.received.packets;
+        self.overflow_packets += packets;
         if let Some(port) = event.main_port
             && (self.ports.len() < PORTS || self.ports.contains_key(&port))
         {
             *self.ports.entry(port).or_default() += arrivals;
         }
-        self.cover(event.first_seen, event.last_seen);
+        let end = Timestamp::from_nanos(Timestamp::from_secs(second + 1).nanos() - 1);
+        self.cover(event.since, event.last_seen.min(end));
     }
 
     /// What was seen may be older than this second of it.
@@ -410,6 +416,57 @@ impl Second {
     }
 }
 
+/// A count spread evenly over the time in which it was made; `from` is not after `to`.
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    total: u64,
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Shares {
+    /// The seconds of it that a window can hold.
+    fn seconds(self) -> std::ops::RangeInclusive<u64> {
+        self.from.secs().max(self.to.secs().saturating_sub(WINDOW))..=self.to.secs()
+    }
+
+    /// What falls into one of its seconds; those of all seconds add up to the whole.
+    fn of(self, second: u64) -> u64 {
+        self.before(second + 1) - self.before(second)
+    }
+
+    fn before(self, second: u64) -> u64 {
+        if second > self.to.secs() {
+            return self.total;
+        }
+        let (past, whole) = (Timestamp::from_secs(second).since(self.from), self.to.since(self.from));
+        let share = u128::from(self.total) * past.as_nanos() / whole.as_nanos().max(1);
+        u64::try_from(share).map_or(self.total, |share| share.min(self.total))
+    }
+}
+
 fn pair(a: Addr, b: Addr) -> (Addr, Addr) {
     (a.min(b), a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_seconds_add_up() {
+        let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
+        for (from, to, expected) in [
+            (10_200, 10_900, vec![(10, 1000)]),
+            (10_500, 12_500, vec![(10, 250), (11, 500), (12, 250)]),
+            (10_999, 11_000, vec![(10, 1000), (11, 0)]),
+            (10_500, 10_500, vec![(10, 1000)]),
+        ] {
+            let shares = Shares { total: 1000, from: at(from), to: at(to) };
+            let of: Vec<(u64, u64)> = shares.seconds().map(|second| (second, shares.of(second))).collect();
+            assert_eq!(of, expected, "{from} to {to}");
+        }
+        let long = Shares { total: 6000, from: at(0), to: at(60_000) };
+        assert_eq!(long.seconds().map(|second| long.of(second)).sum::<u64>(), 1000);
+    }
 }

@@ -42,8 +42,8 @@ pub struct OverflowEvent {
     pub ports: u64,
     /// The subject's port that had at least a twentieth of the packets more than all others together.
     pub main_port: Option<u16>,
-    /// First packet of the aggregate.
-    pub first_seen: Timestamp,
+    /// Latest packet before those of this event, or the first packet; not after `last_seen`.
+    pub since: Timestamp,
     /// Latest packet of the aggregate.
     pub last_seen: Timestamp,
 }
@@ -130,6 +130,8 @@ impl Entry {
             octets: aggregate.octets[way].wrapping_sub(self.octets[way]),
             requests: aggregate.requests[way].wrapping_sub(self.requests[way]),
         };
+        let first_seen = Timestamp::from_nanos(aggregate.first_ns.wrapping_add(epoch_ns));
+        let last_seen = Timestamp::from_nanos(aggregate.last_ns.wrapping_add(epoch_ns));
         let event = OverflowEvent {
             subject: (aggregate.subject != Addr::default()).then_some(aggregate.subject),
             proto: aggregate.proto,
@@ -138,8 +140,9 @@ impl Entry {
             peers: estimate(&aggregate.peers),
             ports: estimate(&aggregate.ports),
             main_port: leading_port(aggregate),
-            first_seen: Timestamp::from_nanos(aggregate.first_ns.wrapping_add(epoch_ns)),
-            last_seen: Timestamp::from_nanos(aggregate.last_ns.wrapping_add(epoch_ns)),
+            // The wall clock may have been set back.
+            since: first_seen.max(self.last_seen).min(last_seen),
+            last_seen,
         };
         *self = Self {
             live: true,
@@ -192,7 +195,8 @@ mod tests {
         assert_eq!((first.main_port, first.subject), (Some(443), Some(Addr::from_v4(0xc000_0201))));
         let second = table.retire(AggregateId(3), &aggregate([130, 7], 4), 0);
         assert_eq!((second.received.packets, second.sent, second.is_news()), (30, OverflowDelta::default(), true));
-        assert_eq!((second.first_seen, second.last_seen), (Timestamp::from_secs(1), Timestamp::from_secs(4)));
+        assert_eq!((first.since, first.last_seen), (Timestamp::from_secs(1), Timestamp::from_secs(2)));
+        assert_eq!((second.since, second.last_seen), (Timestamp::from_secs(2), Timestamp::from_secs(4)));
         assert_eq!(table.packets(), 137);
         let again = table.observe(AggregateId(3), &aggregate([5, 0], 9), 0);
         assert_eq!(again.received.packets, 5, "a new aggregate in the old place");

@@ -196,7 +196,7 @@ impl FlowTable {
 
     /// Flows whose answer has not come in time: their outcome is now known, as of the last time the slot was read. An
     /// ICMP error that came since, and no packet with it, is seen when the slot is read again, at the latest when the
-    /// flow ends: then the outcome turns from one failure into another.
+    /// flow ends: then the outcome turns from one failure into another, which is no news (see [`FlowEvent::is_news`]).
     pub fn overdue(&mut self, now: Timestamp, mut each: impl FnMut(FlowEvent)) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|id| {
