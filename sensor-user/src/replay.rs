@@ -36,17 +36,33 @@ impl Output {
     }
 }
 
+/// How a capture is replayed.
+#[derive(Clone, Debug)]
+pub struct ReplayOptions {
+    /// What is detected.
+    pub engine: EngineConfig,
+    /// Time between two looks at the flows, in the capture's time.
+    pub interval: Duration,
+    /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
+    pub tunnels: u32,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { engine: EngineConfig::default(), interval: Duration::from_secs(1), tunnels: 0 }
+    }
+}
+
 /// Reads `capture` to its end or its damage, and hands every output to `emit`.
 ///
 /// # Errors
 /// Only those of `emit`, at the first of which it stops.
 pub fn replay<E>(
     capture: &mut Capture,
-    config: EngineConfig,
-    interval: Duration,
+    options: ReplayOptions,
     mut emit: impl FnMut(Output) -> Result<(), E>,
 ) -> Result<Counters, E> {
-    let mut run = Run::new(config, interval);
+    let mut run = Run::new(options);
     while let Some(frame) = capture.next_frame() {
         run.advance_to(frame.at, &mut emit)?;
         run.account(&frame);
@@ -68,12 +84,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(config: EngineConfig, interval: Duration) -> Self {
+    fn new(options: ReplayOptions) -> Self {
         Self {
-            engine: Engine::new(config),
-            hook: MemoryHook::new(0),
+            engine: Engine::new(options.engine),
+            hook: MemoryHook::new(options.tunnels),
             ticked: Counters::default(),
-            interval,
+            interval: options.interval,
             span: None,
             next_tick: Timestamp::EPOCH,
             flows: 0,

@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use data::data;
-use leuko::replay::{Output, replay};
+use leuko::replay::{Output, ReplayOptions, replay};
 use leuko::source::pcap::Capture;
 use sensor_core::contract::{FlowLine, IncidentLine, Line, State};
 use sensor_core::engine::EngineConfig;
@@ -20,7 +19,7 @@ use sensor_ebpf::packet::{SliceReader, parse_ethernet};
 fn outputs(path: &Path, config: EngineConfig) -> Vec<Output> {
     let mut capture = Capture::open(path).unwrap();
     let mut outputs = Vec::new();
-    let done: Result<_, ()> = replay(&mut capture, config, Duration::from_secs(1), |output| {
+    let done: Result<_, ()> = replay(&mut capture, ReplayOptions { engine: config, ..ReplayOptions::default() }, |output| {
         outputs.push(output);
         Ok(())
     });

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use data::data;
-use leuko::replay::{Output, replay};
+use leuko::replay::{Output, ReplayOptions, replay};
 use leuko::source::pcap::{Capture, NetworkLayer};
 use sensor_core::engine::EngineConfig;
 use sensor_ebpf::abi::Reason;
@@ -133,7 +132,7 @@ fn every_capture_is_replayed_without_a_panic() {
             };
             let mut summary = None;
             let config = EngineConfig { keep_records: true, ..EngineConfig::default() };
-            let counters = replay(&mut capture, config, Duration::from_secs(1), |output| {
+            let counters = replay(&mut capture, ReplayOptions { engine: config, ..ReplayOptions::default() }, |output| {
                 if let Output::Summary(line) = output {
                     summary = Some(line);
                 }

@@ -10,9 +10,10 @@ use sensor_core::engine::EngineConfig;
 use super::{complain, engine_config};
 use crate::cli::ReplayArgs;
 use crate::config::Config;
+use crate::config::datapath::Tunnel;
 use crate::live::read_baseline;
 use crate::printer::Printer;
-use crate::replay::{Output, replay};
+use crate::replay::{Output, ReplayOptions, replay};
 use crate::source::pcap::Capture;
 use crate::terminal::Reader;
 
@@ -27,8 +28,10 @@ pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> 
     if args.no_timeouts {
         engine.timeouts = None;
     }
+    let tunnels = Tunnel::bits(&config.kernel.tunnels);
+    let options = ReplayOptions { engine, interval: config.interval.get(), tunnels };
     let mut printer = Printer::stdout(args.json, quiet);
-    let done = replay(&mut capture, engine, config.interval.get(), |output| {
+    let done = replay(&mut capture, options, |output| {
         let printed = match output {
             Output::Incident(event) => printer.incident(&event),
             Output::Flow(record) => printer.flow(FlowLine::from(record.as_ref())),
