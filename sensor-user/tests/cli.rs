@@ -55,7 +55,7 @@ fn the_command_line_is_consistent_and_every_option_is_explained() {
 fn every_flag_of_run_reaches_its_setting() {
     let cli = parse(
         "leuko --log-level debug run --interface eth0 -i eth1,eth2 --interval 2s --warmup 5m --xdp-mode generic \
-         --egress clsact --flows 2048 --metrics-listen [::1]:9 --state-dir /x --fresh --json --duration 90s --no-notify",
+         --egress clsact --flows 2048 --sampling 9 --pin --metrics-listen [::1]:9 --state-dir /x --fresh --json --duration 90s --no-notify",
     );
     let config = cli.load_config().unwrap();
     let names: Vec<_> = config.interfaces.iter().map(ToString::to_string).collect();
@@ -65,7 +65,12 @@ fn every_flag_of_run_reaches_its_setting() {
     assert_eq!(config.warmup.get(), Duration::from_secs(300));
     assert_eq!(config.state_dir, Path::new("/x"));
     let kernel = serde_json::to_value(config.kernel).unwrap();
-    assert_eq!(kernel, serde_json::json!({"xdp_mode": "generic", "egress": "clsact", "flows": 2048}));
+    let expected = serde_json::json!({
+        "xdp_mode": "generic", "egress": "clsact", "flows": 2048, "sampling": 9, "tunnels": [], "pin": "/sys/fs/bpf/leuko"
+    });
+    assert_eq!(kernel, expected);
+    let elsewhere = parse("leuko run --pin=/sys/fs/bpf/edge").load_config().unwrap();
+    assert_eq!(elsewhere.kernel.pin.as_deref(), Some(Path::new("/sys/fs/bpf/edge")));
     assert_eq!(config.metrics.listen.address().unwrap().to_string(), "[::1]:9");
     let Command::Run(run) = cli.command else { panic!("run was asked for") };
     assert!(run.fresh && run.json && run.no_notify);

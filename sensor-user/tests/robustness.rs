@@ -132,13 +132,14 @@ fn every_capture_is_replayed_without_a_panic() {
             };
             let mut summary = None;
             let config = EngineConfig { keep_records: true, ..EngineConfig::default() };
-            let counters = replay(&mut capture, ReplayOptions { engine: config, ..ReplayOptions::default() }, |output| {
-                if let Output::Summary(line) = output {
-                    summary = Some(line);
-                }
-                Ok::<(), ()>(())
-            })
-            .unwrap();
+            let counters =
+                replay(&mut capture, ReplayOptions { engine: config, ..ReplayOptions::default() }, |output| {
+                    if let Output::Summary(line) = output {
+                        summary = Some(line);
+                    }
+                    Ok::<(), ()>(())
+                })
+                .unwrap();
             let summary = summary.expect("a replay ends with a summary");
             assert_eq!(summary.packets, capture.packets(), "{archive} {name}");
             assert_eq!(counters.packets, capture.packets(), "{archive} {name}");
