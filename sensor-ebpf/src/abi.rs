@@ -1,5 +1,13 @@
 //! Layout of everything that kernel and userspace share, versioned.
 
+mod address;
+mod aggregate;
+mod counters;
+
+pub use address::{Addr, MacAddr};
+pub use aggregate::Aggregate;
+pub use counters::{Counters, Hook, Reason};
+
 /// Version of this layout. Userspace refuses maps of another version.
 pub const ABI_VERSION: u32 = 2;
 
@@ -20,57 +28,6 @@ pub const WATCHED_INTERFACES: u32 = 1024;
 
 /// Octets of the ring that carries ARP messages.
 pub const ARP_RING_OCTETS: u32 = 1 << 18;
-
-/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96`, as two big-endian halves in host order.
-///
-/// The numeric order of the pair is the order of the addresses.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Addr {
-    /// The first eight octets.
-    pub high: u64,
-    /// The last eight octets.
-    pub low: u64,
-}
-
-impl Addr {
-    const V4_MAPPED: u64 = 0xffff_0000_0000;
-
-    /// The mapped form of an IPv4 address given in host order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_v4(bits: u32) -> Self {
-        Self { high: 0, low: Self::V4_MAPPED | bits as u64 }
-    }
-
-    /// The sixteen octets in network order.
-    #[must_use]
-    pub const fn octets(self) -> [u8; 16] {
-        (((self.high as u128) << 64) | self.low as u128).to_be_bytes()
-    }
-}
-
-impl From<core::net::IpAddr> for Addr {
-    fn from(addr: core::net::IpAddr) -> Self {
-        match addr {
-            core::net::IpAddr::V4(v4) => Self::from_v4(v4.to_bits()),
-            core::net::IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = v6.octets();
-                Self {
-                    high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-                    low: u64::from_be_bytes([i, j, k, l, m, n, o, p]),
-                }
-            }
-        }
-    }
-}
-
-/// Mapped IPv4 addresses become IPv4 again.
-impl From<Addr> for core::net::IpAddr {
-    fn from(addr: Addr) -> Self {
-        core::net::Ipv6Addr::from_octets(addr.octets()).to_canonical()
-    }
-}
 
 /// Canonical biflow key: the lower endpoint first, so that both directions meet in one entry.
 #[repr(C)]
@@ -239,75 +196,6 @@ impl FlowSlot {
     }
 }
 
-/// What arrives for one host and protocol while the flow table is closed to strangers: the sums of a flood.
-///
-/// `packets`, `octets` and `requests` are exact with all CPUs writing; the rest may lose a racing update.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aggregate {
-    /// The host that the flows have in common; unspecified in the aggregate that takes what finds no other.
-    pub subject: Addr,
-    /// IANA protocol number.
-    pub proto: u8,
-    /// Always zero: subject and protocol are hashed and compared as words.
-    pub zero: [u8; 7],
-    /// Time of the first packet, ns; 0 while there is none.
-    pub first_ns: u64,
-    /// Time of the latest packet, ns.
-    pub last_ns: u64,
-    /// Wire packets to the subject and from it.
-    pub packets: [u64; 2],
-    /// IP octets to the subject and from it.
-    pub octets: [u64; 2],
-    /// TCP segments with SYN and without ACK, to the subject and from it.
-    pub requests: [u64; 2],
-    /// Majority vote (Boyer, Moore 1981) on the subject's port: the port in the low 16 bits, its lead in the others.
-    pub port_vote: u64,
-    /// HyperLogLog registers (Flajolet et al. 2007) of the other hosts.
-    pub peers: [u8; Self::PEER_REGISTERS],
-    /// HyperLogLog registers of the subject's ports.
-    pub ports: [u8; Self::PORT_REGISTERS],
-}
-
-impl Aggregate {
-    /// Standard error of the count of peers: 3.3 %.
-    pub const PEER_REGISTERS: usize = 1024;
-    /// Standard error of the count of ports: 13 %.
-    pub const PORT_REGISTERS: usize = 64;
-
-    /// An aggregate of nothing.
-    pub const EMPTY: Self = Self {
-        subject: Addr { high: 0, low: 0 },
-        proto: 0,
-        zero: [0; 7],
-        first_ns: 0,
-        last_ns: 0,
-        packets: [0; 2],
-        octets: [0; 2],
-        requests: [0; 2],
-        port_vote: 0,
-        peers: [0; Self::PEER_REGISTERS],
-        ports: [0; Self::PORT_REGISTERS],
-    };
-
-    /// What was counted if only one packet of `factor` was looked at.
-    #[cfg(not(target_arch = "bpf"))]
-    #[must_use]
-    pub fn scaled(mut self, factor: u32) -> Self {
-        let factor = u64::from(factor);
-        for count in [&mut self.packets, &mut self.octets, &mut self.requests].into_iter().flatten() {
-            *count = count.saturating_mul(factor);
-        }
-        self
-    }
-
-    /// The port most packets had, if one had more than half of them.
-    #[must_use]
-    pub const fn main_port(&self) -> Option<u16> {
-        if self.port_vote >> 16 == 0 { None } else { Some((self.port_vote & 0xffff) as u16) }
-    }
-}
-
 /// One ARP message (RFC 826) for IPv4 over Ethernet, as the kernel program hands it over.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -330,30 +218,6 @@ pub struct ArpMessage {
     pub target_mac: MacAddr,
     /// Hardware address that the frame came from.
     pub frame_mac: MacAddr,
-}
-
-/// A hardware address (EUI-48) as a number: the first octet is the highest of the low six.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddr(pub u64);
-
-impl MacAddr {
-    /// That of every station.
-    pub const BROADCAST: Self = Self(0xffff_ffff_ffff);
-
-    /// Whether it is that of a group, everyone included.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_group(self) -> bool {
-        self.0 >> 40 & 1 == 1
-    }
-}
-
-impl core::fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let [_, _, a, b, c, d, e, g] = self.0.to_be_bytes();
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
 }
 
 /// The part of the flow table's state that is neither tag nor slot.
@@ -390,142 +254,6 @@ pub mod tag {
     pub const DEAD: u64 = 3;
     /// The bits of the state.
     pub const STATE: u64 = 3;
-}
-
-/// Where a packet was seen; the index into the counters map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum Hook {
-    /// Packets that arrive.
-    Ingress = 0,
-    /// Packets that leave.
-    Egress = 1,
-}
-
-impl Hook {
-    /// Every hook, in the order of the counters map.
-    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
-
-    /// The stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
-    }
-}
-
-/// Why a packet is in no flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(usize)]
-pub enum Reason {
-    /// ARP.
-    Arp = 0,
-    /// Any other network protocol than IP and ARP.
-    NonIp = 1,
-    /// More VLAN tags than two.
-    VlanDepth = 2,
-    /// Shorter than its headers.
-    Truncated = 3,
-    /// Headers that contradict themselves.
-    Malformed = 4,
-    /// More IPv6 extension headers than are followed.
-    ExtensionDepth = 5,
-    /// A link layer that is not understood (captures only).
-    LinkType = 6,
-    /// Left out by sampling.
-    Sampled = 7,
-    /// Forwarded, and counted already when it came in.
-    Forwarded = 8,
-}
-
-impl Reason {
-    /// How many there are.
-    pub const COUNT: usize = 9;
-
-    /// Every reason, in the order of [`Counters::unaccounted`].
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Arp,
-        Self::NonIp,
-        Self::VlanDepth,
-        Self::Truncated,
-        Self::Malformed,
-        Self::ExtensionDepth,
-        Self::LinkType,
-        Self::Sampled,
-        Self::Forwarded,
-    ];
-
-    /// The stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Arp => "arp",
-            Self::NonIp => "non_ip",
-            Self::VlanDepth => "vlan_depth",
-            Self::Truncated => "truncated",
-            Self::Malformed => "malformed",
-            Self::ExtensionDepth => "extension_depth",
-            Self::LinkType => "link_type",
-            Self::Sampled => "sampled",
-            Self::Forwarded => "forwarded",
-        }
-    }
-}
-
-/// Conservation counters of one hook: `packets` = packets in flows + `overflowed` + sum of `unaccounted`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Wire packets seen by the hook.
-    pub packets: u64,
-    /// IP octets of the packets in flows and aggregates.
-    pub octets: u64,
-    /// Packets in overflow aggregates.
-    pub overflowed: u64,
-    /// Later fragments.
-    pub fragments: u64,
-    /// Those of them whose first fragment was not seen: accounted to a flow without ports.
-    pub orphan_fragments: u64,
-    /// Packets to a multicast address of the link layer.
-    pub multicast: u64,
-    /// Packets to the broadcast address of the link layer.
-    pub broadcast: u64,
-    /// ARP messages that found no room in their ring.
-    pub arp_lost: u64,
-    /// Packets in no flow, by [`Reason`].
-    pub unaccounted: [u64; Reason::COUNT],
-}
-
-impl Counters {
-    /// Packets in no flow and no aggregate, whatever the reason.
-    #[must_use]
-    pub fn unaccounted_total(&self) -> u64 {
-        self.unaccounted.iter().sum()
-    }
-
-    /// Packets that have no flow by nature: other protocols than IP, and copies of packets that have been counted.
-    #[must_use]
-    pub fn without_flow(&self) -> u64 {
-        let natural = [Reason::Arp, Reason::NonIp, Reason::Forwarded];
-        natural.into_iter().map(|reason| self.unaccounted[reason as usize]).sum()
-    }
-
-    /// Adds another CPU's or hook's counters.
-    pub fn merge(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.octets += other.octets;
-        self.overflowed += other.overflowed;
-        self.fragments += other.fragments;
-        self.orphan_fragments += other.orphan_fragments;
-        self.multicast += other.multicast;
-        self.broadcast += other.broadcast;
-        self.arp_lost += other.arp_lost;
-        for (mine, theirs) in self.unaccounted.iter_mut().zip(&other.unaccounted) {
-            *mine += theirs;
-        }
-    }
 }
 
 /// Load-time constants of the kernel program: read-only, so the verifier removes what they switch off.
@@ -590,26 +318,5 @@ mod tests {
     fn ports_order_a_flow_to_oneself() {
         let a = Addr::from_v4(0x7f00_0001);
         assert_eq!(FlowKey::canonical(a, 9, a, 7, 17).0, FlowKey::canonical(a, 7, a, 9, 17).0);
-    }
-
-    #[test]
-    fn addresses_round_trip() {
-        for text in ["192.0.2.1", "2001:db8::1", "0.0.0.0", "::1", "255.255.255.255"] {
-            let addr: IpAddr = text.parse().unwrap();
-            assert_eq!(IpAddr::from(Addr::from(addr)), addr);
-        }
-    }
-
-    #[test]
-    fn hardware_addresses_are_written_as_usual() {
-        assert_eq!(std::format!("{}", MacAddr(0x0200_5e00_53af)), "02:00:5e:00:53:af");
-        assert!(MacAddr(0x0100_5e00_0001).is_group() && MacAddr::BROADCAST.is_group() && !MacAddr(2 << 40).is_group());
-    }
-
-    #[test]
-    fn reasons_index_their_own_counter() {
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
     }
 }

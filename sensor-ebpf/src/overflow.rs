@@ -251,7 +251,7 @@ mod tests {
             let stray = Stray::new(&packet, false);
             // SAFETY: an exclusive reference is valid, aligned and owned.
             unsafe {
-                stray.account::<Plain>(&mut aggregate, &packet, &Wire::single(&packet), u64::from(source) + 1, 9)
+                stray.account::<Plain>(&mut aggregate, &packet, &Wire::single(&packet), u64::from(source) + 1, 9);
             };
         }
         aggregate

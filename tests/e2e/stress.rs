@@ -51,7 +51,7 @@ fn one_flow_of_every_processor_is_exact_while_its_slot_is_recycled() -> Result<(
             .collect();
         let running = &running;
         scope.spawn(move || {
-            let results: Vec<_> = senders.into_iter().map(|sender| sender.join()).collect();
+            let results: Vec<_> = senders.into_iter().map(thread::ScopedJoinHandle::join).collect();
             running.store(false, Ordering::Relaxed);
             results
         });

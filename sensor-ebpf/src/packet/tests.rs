@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::abi::FlowKey;
 
 const SRC: u32 = 0x0a00_0001;
 const DST: u32 = 0x0a00_0002;

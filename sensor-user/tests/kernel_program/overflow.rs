@@ -85,9 +85,9 @@ fn a_captured_flood_of_forged_sources_is_counted_to_its_victim() {
     established.iter().for_each(|frame| kernel.observe(At::Xdp, frame));
     let counted = kernel.counted(Hook::Ingress);
     let (udp, tcp): (Vec<_>, Vec<_>) = counted.flows.values().partition(|flow| flow.key.proto == 17);
-    assert_eq!(udp.iter().map(|flow| packets(flow)).collect::<Vec<_>>(), [2; 100], "established flows are exact");
+    assert_eq!(udp.iter().map(packets).collect::<Vec<_>>(), [2; 100], "established flows are exact");
     let [victim] = kernel.aggregates()[..] else { panic!("one victim") };
-    let in_flows: u64 = tcp.iter().map(|flow| packets(flow)).sum();
+    let in_flows: u64 = tcp.iter().map(packets).sum();
     assert_eq!(in_flows + victim.packets[0], capture.packets());
     assert_eq!(core::net::IpAddr::from(victim.subject).to_string(), "10.10.10.10");
     assert_eq!(victim.main_port(), Some(25_565));
