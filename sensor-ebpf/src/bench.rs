@@ -102,7 +102,7 @@ mod programs {
 
     /// What the programs below do apart from accounting.
     #[xdp]
-    pub fn bench_walk(ctx: XdpContext) -> u32 {
+    pub fn bench_rewrite(ctx: XdpContext) -> u32 {
         next_source::<16>(&ctx);
         XDP_PASS
     }

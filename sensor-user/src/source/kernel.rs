@@ -70,6 +70,14 @@ impl KernelSource {
     /// # Errors
     /// When the kernel refuses a map or a program: too old, no permission, not enough memory.
     pub fn load(options: LoadOptions) -> Result<Self> {
+        Self::load_object(OBJECT, options)
+    }
+
+    /// As [`Self::load`], of another object with the same maps: for benchmarks.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the object is none or lacks a map.
+    pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self> {
         let buckets = options.flows.div_ceil(BUCKET_SLOTS).max(1);
         let slots = buckets * BUCKET_SLOTS;
         let settings = Settings {
@@ -84,7 +92,7 @@ impl KernelSource {
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
             .map_max_entries("FLOW_SLOTS", slots)
-            .load(OBJECT)
+            .load(object)
             .context("load the kernel program's maps")
             .map_err(with_permission_hint)?;
         let flows = SharedTable::map(&ebpf, "FLOW_TAGS", "FLOW_SLOTS", slots as usize)?;
