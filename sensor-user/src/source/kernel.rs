@@ -89,6 +89,8 @@ impl KernelSource {
             zero: 0,
         };
         let mut ebpf = EbpfLoader::new()
+            // The programs know no kernel structures, so none have to be found in the kernel's type information.
+            .btf(None)
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
             .map_max_entries("FLOW_SLOTS", slots)
