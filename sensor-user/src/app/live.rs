@@ -24,6 +24,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::export::prometheus::Metrics;
 use crate::live::{Balance, BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::memory;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
@@ -40,6 +41,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the sensor cannot start, or can no longer read the kernel's tables.
 pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCode> {
+    memory::return_large_buffers();
     let stop = Arc::new(Notify::new());
     let signals = signals()?;
     let interfaces = interfaces(config)?;
@@ -60,7 +62,8 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let saved = if args.fresh { None } else { baseline.load() };
 
     let seed = RandomState::new().hash_one(std::process::id());
-    let mut source = KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, ..LoadOptions::default() })?;
+    let mut source =
+        KernelSource::load(LoadOptions { flows: config.kernel.flows.get(), seed, ..LoadOptions::default() })?;
     let kernel_log = kernel_log(&mut source)?;
     for interface in &interfaces {
         source.attach(interface, config.kernel.xdp_mode, config.kernel.egress)?;
