@@ -32,9 +32,9 @@ fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
         return Ok(PathBuf::from(given));
     }
     let target_dir = Path::new(&env::var("OUT_DIR")?).join("bpf");
-    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, "leuko-bpf").status()?;
+    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, toolchain::BPF_PRODUCT).status()?;
     if !status.success() {
         return Err(format!("compiling the kernel program failed: {status}").into());
     }
-    Ok(target_dir.join(toolchain::BPF_TARGET).join("release/leuko-bpf"))
+    Ok(toolchain::object_path(&target_dir, toolchain::BPF_PRODUCT))
 }

@@ -23,16 +23,15 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
-    const PROGRAM: &str = "leuko-traffic-bpf";
     let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let ebpf_dir = manifest_dir.join("../sensor-ebpf");
     for watched in [ebpf_dir.join("src"), ebpf_dir.join("Cargo.toml"), manifest_dir.join("../xtask/src/toolchain.rs")] {
         println!("cargo::rerun-if-changed={}", watched.display());
     }
     let target_dir = Path::new(&env::var("OUT_DIR")?).join("bpf");
-    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, PROGRAM).status()?;
+    let status = toolchain::find()?.build_command(&ebpf_dir, &target_dir, toolchain::BPF_TRAFFIC).status()?;
     if !status.success() {
         return Err(format!("compiling the traffic generators failed: {status}").into());
     }
-    Ok(target_dir.join(toolchain::BPF_TARGET).join("release").join(PROGRAM))
+    Ok(toolchain::object_path(&target_dir, toolchain::BPF_TRAFFIC))
 }

@@ -1,7 +1,7 @@
 //! What the kernel programs are made of. Only for the BPF target.
 
 mod aggregates;
-mod atomic;
+pub mod atomic;
 mod frame;
 mod handshakes;
 pub mod hooks;

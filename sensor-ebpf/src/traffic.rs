@@ -6,6 +6,7 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
 mod programs {
     use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
     use aya_ebpf::btf_maps::Array;
@@ -43,7 +44,7 @@ mod programs {
         // SAFETY: a helper without arguments.
         let (source, port) = unsafe { (bpf_get_prandom_u32(), bpf_get_prandom_u32()) };
         // A unicast address other than those of this host: 11.0.0.0 to 126.255.255.255.
-        let source = 11 << 24 | source % (116 << 24);
+        let source = (11 << 24) + source % (116 << 24);
         let sent = write(&ctx, ADDRESSES, source.to_be_bytes()) && write(&ctx, PORTS, (port as u16).to_be_bytes());
         if sent { XDP_TX } else { XDP_ABORTED }
     }
@@ -80,7 +81,7 @@ mod programs {
         let Some(&(from_server, flags, payload, seq, ack)) = STEPS.get(number as usize & 7) else {
             return XDP_ABORTED;
         };
-        let client = 11 << 24 | (number >> 3) as u32 & 0xff_ffff;
+        let client = (11 << 24) + ((number >> 3) as u32 & 0xff_ffff);
         let client_port = 1024 + ((number >> 3) % 60_000) as u16;
         let (addresses, ports) = if from_server {
             (u64::from(SERVER) << 32 | u64::from(client), u32::from(SERVER_PORT) << 16 | u32::from(client_port))

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod export;
 pub mod live;
 pub mod log;
+mod memory;
 pub mod notify;
 pub mod printer;
 pub mod replay;

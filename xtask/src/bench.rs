@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: measures speed and memory.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::lab;
+use crate::{lab, setup, sh, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -17,5 +18,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    lab::helper("bench", &args.args)
+    let object = baselines()?;
+    lab::helper_with("bench", &args.args, &[("LEUKO_BENCH_OBJECT", object)])
+}
+
+/// Compiles the kernel programs that the product's are compared with.
+fn baselines() -> Result<PathBuf> {
+    setup::toolchain()?;
+    let target_dir = sh::target_dir()?.join("bpf-bench");
+    let manifest_dir = sh::workspace().join("sensor-ebpf");
+    sh::run(&mut toolchain::find()?.build_command(&manifest_dir, &target_dir, toolchain::BPF_BENCH))?;
+    Ok(toolchain::object_path(&target_dir, toolchain::BPF_BENCH))
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: scenarios of real traffic in network namespaces.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -26,12 +27,17 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Becomes a program of the package `leuko-tests`, as root, that finds the release binary in `LEUKO_BIN`.
 pub fn helper(program: &str, args: &[OsString]) -> Result<()> {
+    helper_with(program, args, &[])
+}
+
+/// As [`helper`], told of more files by environment variables.
+pub fn helper_with(program: &str, args: &[OsString], files: &[(&str, PathBuf)]) -> Result<()> {
     setup::toolchain()?;
     setup::tests()?;
     let leuko = build::release()?;
     // All of them: a scenario may start the small servers that are programs of the same package.
     sh::run(&mut sh::cargo(&["build", "--release", "--locked", "-p", "leuko-tests", "--bins"]))?;
     let mut helper = Command::new(sh::target_dir()?.join("release").join(program));
-    helper.args(args).env("LEUKO_BIN", leuko);
+    helper.args(args).env("LEUKO_BIN", leuko).envs(files.iter().map(|(name, path)| (name, path)));
     sh::exec(sh::as_root(helper)?)
 }

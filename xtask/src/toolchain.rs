@@ -11,11 +11,17 @@ use std::process::Command;
 /// The version of bpf-linker that `cargo xtask setup` builds.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// The kernel programs: that of the product, and the generators of the tests.
-pub const PROGRAMS: [&str; 2] = ["leuko-bpf", "leuko-traffic-bpf"];
-
 /// The target of the kernel program.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
+
+/// The kernel program that the product embeds.
+pub const BPF_PRODUCT: &str = "leuko-bpf";
+
+/// The kernel programs that `cargo xtask bench` compares it with.
+pub const BPF_BENCH: &str = "leuko-bench-bpf";
+
+/// The generators of traffic for the tests.
+pub const BPF_TRAFFIC: &str = "leuko-traffic-bpf";
 
 /// Header fields are read in one load instead of one per octet (a sixth of the time of a packet). Needs LLVM 22, older
 /// ones ignore it, and a kernel that allows unaligned loads: x86-64 and arm64 do.
@@ -102,10 +108,10 @@ pub fn linker_root() -> PathBuf {
 }
 
 impl BpfToolchain {
-    /// The command that compiles a kernel program of the package in `manifest_dir` into `target_dir`.
+    /// The command that compiles a BPF binary of the package in `manifest_dir` into `target_dir`.
     ///
-    /// The object is then in `target_dir/bpfel-unknown-none/release/` by the name of the program.
-    pub fn build_command(&self, manifest_dir: &Path, target_dir: &Path, program: &str) -> Command {
+    /// The object is then at [`object_path`].
+    pub fn build_command(&self, manifest_dir: &Path, target_dir: &Path, bin: &str) -> Command {
         let mut command = match &self.compiler {
             BpfCompiler::Nightly => {
                 let mut command = Command::new("rustup");
@@ -124,7 +130,7 @@ impl BpfToolchain {
         let linker = linker.to_string_lossy();
         let flags = ["-C", &linker, "-C", "link-arg=--btf", "-C", WIDE_LOADS, "-C", "debuginfo=2", "-D", "warnings"];
         command
-            .args(["--release", "--locked", "--target", BPF_TARGET, "--bin", program, "--target-dir"])
+            .args(["--release", "--locked", "--target", BPF_TARGET, "--bin", bin, "--target-dir"])
             .arg(target_dir)
             .current_dir(manifest_dir)
             .env_remove("RUSTFLAGS")
@@ -139,6 +145,11 @@ impl BpfToolchain {
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         command
     }
+}
+
+/// Where the object of a BPF binary is once it is built.
+pub fn object_path(target_dir: &Path, bin: &str) -> PathBuf {
+    target_dir.join(BPF_TARGET).join("release").join(bin)
 }
 
 fn sysroot(rustc: &mut Command) -> Option<PathBuf> {

@@ -119,4 +119,4 @@ const fn bucket_of(hash: u64) -> u32 {
     (hash >> 32) as u32 & (AGGREGATES / BUCKET_SLOTS - 1)
 }
 
-const _: () = assert!((AGGREGATES / BUCKET_SLOTS).is_power_of_two() && size_of::<Aggregate>() % 8 == 0);
+const _: () = assert!((AGGREGATES / BUCKET_SLOTS).is_power_of_two() && size_of::<Aggregate>().is_multiple_of(8));

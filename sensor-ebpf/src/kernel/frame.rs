@@ -137,6 +137,7 @@ impl Reader for TcFrame {
     }
 
     #[inline(always)]
+    #[expect(clippy::misnamed_getters, reason = "the context's wire_len is that of a scheduler")]
     fn wire_len(&self) -> u32 {
         // SAFETY: the context is valid while the program runs.
         unsafe { (*self.context).len }

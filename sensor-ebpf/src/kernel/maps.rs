@@ -129,7 +129,7 @@ pub fn fragment(index: u32) -> Option<*mut u64> {
 #[inline(always)]
 pub fn is_watched(ifindex: u32) -> bool {
     // SAFETY: the value is not looked at, only whether there is one.
-    unsafe { WATCHED.get(&ifindex) }.is_some()
+    unsafe { WATCHED.get(ifindex) }.is_some()
 }
 
 /// Hands an ARP message to userspace, if there is room.

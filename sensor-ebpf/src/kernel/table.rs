@@ -4,11 +4,6 @@
 //! then the whole key. A new flow claims a free slot of the emptier bucket by compare-and-swap, writes the key, and
 //! publishes the tag. Two CPUs that see the first packets of one flow at the same instant may both claim; userspace
 //! adds such twins up, so counts stay exact.
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "each value is known to fit, and a checked conversion costs instructions"
-)]
-
 use super::atomic::{Shared, replace};
 use super::handshakes;
 use super::maps::{self, Bucket};

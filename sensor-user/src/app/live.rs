@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
 use crate::live::{BaselineFile, Clocks, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::memory;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
@@ -41,6 +42,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the sensor cannot start, or can no longer read the kernel's tables.
 pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCode> {
+    memory::return_large_buffers();
     let stop = Arc::new(Notify::new());
     let signals = signals()?;
     let specs = or_default_route(&config.interfaces)?;

@@ -85,6 +85,14 @@ impl KernelSource {
     /// # Errors
     /// When the kernel refuses a map or a program: too old, no permission, not enough memory.
     pub fn load(options: LoadOptions) -> Result<Self> {
+        Self::load_object(OBJECT, options)
+    }
+
+    /// As [`Self::load`], of another object with the same maps: for benchmarks.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the object is none or lacks a map.
+    pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self> {
         let pins = options.pin.as_deref().map(Pins::open).transpose()?;
         let left = pins.as_ref().map(Pins::state).transpose()?.flatten();
         let buckets = options.flows.div_ceil(BUCKET_SLOTS).max(1);
@@ -104,13 +112,15 @@ impl KernelSource {
         };
         let mut loader = EbpfLoader::new();
         loader
+            // The programs know no kernel structures, so none have to be found in the kernel's type information.
+            .btf(None)
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
             .map_max_entries("FLOW_SLOTS", slots);
         for (pins, map) in pins.iter().flat_map(|pins| pin::MAPS.map(|map| (pins, map))) {
             loader.map_pin_path(map, pins.map(map));
         }
-        let mut ebpf = loader.load(OBJECT).context("load the kernel program's maps").map_err(with_permission_hint)?;
+        let mut ebpf = loader.load(object).context("load the kernel program's maps").map_err(with_permission_hint)?;
         let flows = SharedTable::map(&ebpf, "FLOW_TAGS", "FLOW_SLOTS", slots as usize)?;
         let mut aggregates = SharedTable::map(&ebpf, "AGGREGATE_TAGS", "AGGREGATES", AGGREGATES as usize)?;
         aggregates.reserve(0);

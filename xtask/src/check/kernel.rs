@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::toolchain::{self, BpfCompiler, BpfToolchain};
+use crate::toolchain::{self, BPF_BENCH, BPF_PRODUCT, BPF_TRAFFIC, BpfCompiler, BpfToolchain};
 use crate::{setup, sh};
 
 pub fn check() -> Result<()> {
@@ -13,11 +13,14 @@ pub fn check() -> Result<()> {
     let toolchain = toolchain::find()?;
     let manifest_dir = sh::workspace().join("sensor-ebpf");
     let target_dir = sh::target_dir()?.join("bpf-check");
-    for program in toolchain::PROGRAMS {
-        let mut build = toolchain.build_command(&manifest_dir, &target_dir, program);
-        match clippy_of(&toolchain) {
-            Some(clippy) => sh::run(&mut lint_command(&build, &clippy))?,
-            None => eprintln!("no clippy for the BPF compiler is here (Debian: rust-web-clippy); compiling only"),
+    let clippy = clippy_of(&toolchain);
+    if clippy.is_none() {
+        eprintln!("no clippy for the BPF compiler is here (Debian: rust-web-clippy); compiling only");
+    }
+    for bin in [BPF_PRODUCT, BPF_BENCH, BPF_TRAFFIC] {
+        let mut build = toolchain.build_command(&manifest_dir, &target_dir, bin);
+        if let Some(clippy) = &clippy {
+            sh::run(&mut lint_command(&build, clippy))?;
         }
         sh::run(&mut build)?;
     }
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn nightly_is_linted_by_its_subcommand() {
         let toolchain = BpfToolchain { compiler: BpfCompiler::Nightly, linker: "/o/bpf-linker".into() };
-        let build = toolchain.build_command(Path::new("/src"), Path::new("/out"), "leuko-bpf");
+        let build = toolchain.build_command(Path::new("/src"), Path::new("/out"), BPF_PRODUCT);
         let shown = sh::display(&lint_command(&build, &Clippy::Subcommand));
         assert!(shown.starts_with("rustup run nightly cargo clippy -Z build-std=core --release --locked"), "{shown}");
         assert!(build.get_envs().any(|variable| variable == ("RUSTC".as_ref(), None)), "nightly's own compiler");
@@ -91,7 +94,7 @@ mod tests {
     #[test]
     fn a_packaged_compiler_is_linted_by_the_clippy_beside_it() {
         let toolchain = prebuilt();
-        let build = toolchain.build_command(Path::new("/src"), Path::new("/out"), "leuko-bpf");
+        let build = toolchain.build_command(Path::new("/src"), Path::new("/out"), BPF_PRODUCT);
         let path = PathBuf::from("/o/bin/cargo-clippy");
         let lint = lint_command(&build, &Clippy::Program { path, cargo: Path::new("/o/bin/cargo") });
         let shown = sh::display(&lint);
