@@ -4,6 +4,7 @@
 //! the same seed give the same model, and the same model gives the same scores.
 //!
 //! - [`isolation_forest`]: how easily a row is separated from the training rows, and by which features.
+//! - [`one_class`]: what every model of normal rows can do.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
@@ -35,8 +36,10 @@ pub mod baseline;
 pub mod calibrate;
 pub mod format;
 pub mod isolation_forest;
+pub mod one_class;
 
 pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
 pub use calibrate::{Calibration, CalibrationError};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
+pub use one_class::OneClass;
