@@ -29,7 +29,7 @@ pub fn checks(config: &Config) -> Vec<Check> {
         version(read("/proc/sys/kernel/osrelease").trim(), config.kernel.egress),
         type_information(Path::new("/sys/kernel/btf/vmlinux").exists()),
         compiler(read("/proc/sys/net/core/bpf_jit_enable").trim()),
-        file_system(&read("/proc/mounts")),
+        file_system(&read("/proc/mounts"), config.kernel.pin.as_deref()),
         rights(&missing),
         programs(config, missing.is_empty()),
     ]
@@ -78,9 +78,19 @@ fn compiler(setting: &str) -> Check {
     }
 }
 
-fn file_system(mounts: &str) -> Check {
-    let is_mounted = mounts.lines().any(|line| line.split(' ').nth(2) == Some("bpf"));
-    Check::ok(AREA, "bpf file system", if is_mounted { "mounted" } else { "not mounted, and not needed" })
+/// Where pins would be, if they are asked for.
+fn file_system(mounts: &str, pin: Option<&Path>) -> Check {
+    let mut mounted = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let is_there = mounted.any(|fields| {
+        fields.get(2) == Some(&"bpf") && pin.is_none_or(|pin| fields.get(1).is_some_and(|at| pin.starts_with(at)))
+    });
+    let name = "bpf file system";
+    match (is_there, pin) {
+        (true, _) => Check::ok(AREA, name, "mounted"),
+        (false, None) => Check::ok(AREA, name, "not mounted, and not needed"),
+        (false, Some(pin)) => Check::ok(AREA, name, format!("none where {} is", pin.display()))
+            .fail("mount one with `mount -t bpf bpf /sys/fs/bpf`, or leave out --pin"),
+    }
 }
 
 fn rights(missing: &[&str]) -> Check {
@@ -175,7 +185,14 @@ mod tests {
         assert_eq!(compiler("0").verdict, Verdict::Warn);
         assert_eq!(compiler("1").verdict, Verdict::Ok);
         assert_eq!(type_information(false).verdict, Verdict::Warn);
-        assert_eq!(file_system("bpf /sys/fs/bpf bpf rw 0 0\n").found, "mounted");
-        assert!(file_system("tmpfs /bpf tmpfs rw 0 0\n").found.contains("not needed"));
+        assert_eq!(file_system("bpf /sys/fs/bpf bpf rw 0 0\n", None).found, "mounted");
+        assert!(file_system("tmpfs /bpf tmpfs rw 0 0\n", None).found.contains("not needed"));
+        for (mounts, verdict) in [
+            ("bpf /sys/fs/bpf bpf rw 0 0\n", Verdict::Ok),
+            ("bpf /mnt/bpf bpf rw 0 0\n", Verdict::Fail),
+            ("tmpfs /sys/fs/bpf tmpfs rw 0 0\n", Verdict::Fail),
+        ] {
+            assert_eq!(file_system(mounts, Some(Path::new("/sys/fs/bpf/leuko"))).verdict, verdict, "{mounts}");
+        }
     }
 }
