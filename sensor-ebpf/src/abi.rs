@@ -234,7 +234,7 @@ pub struct TableState {
     pub retired_packets: u64,
     /// Slots claimed and not freed. Added to by the kernel, taken from by userspace.
     pub live: u64,
-    /// The admission tick (see [`crate::admission`]) in which `admitted` counts.
+    /// The admission tick (see [`crate::overflow`]) in which `admitted` counts.
     pub tick: u64,
     /// New flows in this tick.
     pub admitted: u64,
@@ -270,8 +270,8 @@ pub struct Settings {
     pub sampling: u32,
     /// Tunnels whose inner packets are counted in place of the outer: bits of [`crate::packet::tunnel`].
     pub tunnels: u32,
-    /// Always zero: the struct has no hidden padding.
-    pub zero: u32,
+    /// Not zero where packets that leave are not seen at egress: on a mirror port, or with egress switched off.
+    pub mirror: u32,
 }
 
 const _: () = {

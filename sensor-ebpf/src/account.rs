@@ -31,22 +31,24 @@ impl Wire {
     }
 
     /// A super-packet that the network card or the stack cuts into payloads of `gso_size` octets (GSO), or that it has
-    /// merged from such (GRO). `gso_size` 0 means no offload.
+    /// merged from such (GRO). `gso_size` 0 means no offload. `gso_segs` is how many, 0 if nobody has counted them: then
+    /// they are reckoned from the payload. Of a tunnel whose outer packet is counted, the inner headers are taken for
+    /// payload of the first: octets are then short by those of the other segments (5 % for VXLAN at full size).
     #[inline(always)]
     #[must_use]
-    pub const fn segmented(packet: &Packet, gso_size: u32) -> Self {
+    pub const fn segmented(packet: &Packet, gso_size: u32, gso_segs: u32) -> Self {
         let payload = packet.payload();
         if gso_size == 0 || payload <= gso_size {
             return Self::single(packet);
         }
-        let packets = payload.div_ceil(gso_size);
+        let packets = if gso_segs > 1 { gso_segs } else { payload.div_ceil(gso_size) };
         let header = packet.header_octets;
-        let last_payload = payload - (packets - 1) * gso_size;
+        let last_payload = payload.saturating_sub((packets - 1).saturating_mul(gso_size));
         Self {
             packets,
             octets: payload as u64 + packets as u64 * header as u64,
-            full_len: header + gso_size,
-            last_len: header + last_payload,
+            full_len: header.saturating_add(gso_size),
+            last_len: header.saturating_add(last_payload),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Direct-mapped, one 64-bit word an entry, so that a racing update is seen whole or not at all. A word holds 24 bits
 //! of the secretly seeded hash of what fragments have in common, the time in units of 2^32 ns (4.3 s) modulo 256, and
-//! the two ports; index and hash together tell 2^37 packets apart. An entry serves for [`LIFETIME`] units: hosts give a
+//! the two ports; index and hash together tell 2^37 packets apart. An entry serves for seven units: hosts give a
 //! packet up for lost after 30 s (RFC 791, `net.ipv4.ipfrag_time`).
 
 #![expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]

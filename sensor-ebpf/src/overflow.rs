@@ -19,7 +19,10 @@ use crate::packet::{Packet, proto, tcp_flags};
 /// Admission is reckoned in ticks of 2^27 ns (134 ms).
 pub const TICK_SHIFT: u32 = 27;
 
-/// How many flows the table takes in.
+/// Slots of a bucket that are kept for flows that have proven themselves.
+pub const RESERVED: u64 = 2;
+
+/// How many flows the table takes in. Besides, strangers leave [`RESERVED`] slots of each bucket free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live flows below which every new one gets a slot.
@@ -31,13 +34,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Of a table of so many slots: open to one half, closed from seven eighths, and in between a tenth of the table in
+    /// Of a table of so many slots: open to one half, closed from three quarters, and in between a tenth of the table in
     /// a second.
     #[inline(always)]
     #[must_use]
     pub const fn of(slots: u32) -> Self {
         let slots = slots as u64;
-        Self { open: slots / 2, closed: slots - slots / 8, rate: slots / 75 + 1 }
+        Self { open: slots / 2, closed: slots - slots / 4, rate: slots / 75 + 1 }
     }
 }
 
@@ -55,10 +58,10 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// What `packet` says at `hook`.
+    /// What `packet` says at `hook`. A forwarded one is not of this host.
     #[inline(always)]
     #[must_use]
-    pub const fn of(packet: &Packet, hook: Hook) -> Self {
+    pub const fn of(packet: &Packet, hook: Hook, is_forwarded: bool) -> Self {
         const RELEVANT: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
         const ANSWER: u8 = tcp_flags::SYN | tcp_flags::ACK;
         if packet.proto != proto::TCP || packet.is_later_fragment() {
@@ -66,19 +69,45 @@ impl Proof {
         }
         match packet.tcp_flags & RELEVANT {
             ANSWER => Self::Answer,
-            tcp_flags::ACK if matches!(hook, Hook::Egress) && packet.payload() > 0 => Self::Established,
+            tcp_flags::ACK if matches!(hook, Hook::Egress) && packet.payload() > 0 && !is_forwarded => {
+                Self::Established
+            }
             tcp_flags::ACK => Self::Acknowledgement,
             _ => Self::Stranger,
         }
     }
 }
 
-/// What is remembered of an answer, and what proves that its receiver has got it: both directions of a flow share
-/// `flow_hash`, and only who saw the sequence number can acknowledge it.
-#[inline(always)]
-#[must_use]
-pub const fn handshake_word(flow_hash: u64, acknowledged: u32) -> u64 {
-    flow_hash & !0xffff_ffff | acknowledged as u64
+/// An answer that was seen of a flow, as a word: 16 bits of the flow's hash, its direction, where it was seen, and the
+/// number that it wants acknowledged.
+///
+/// Who acknowledges it proves that it was received, if the answer cannot have come from the same forger: it goes the
+/// other way, and was seen at another hook or interface than its acknowledgement. On a mirror port both are seen at the
+/// same place; there a forger who knows that has to send two packets for each slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake(pub u64);
+
+impl Handshake {
+    const PLACE: u64 = 0x7fff << 32;
+    const DIRECTION: u64 = 1 << 47;
+
+    /// What a packet of a flow says: an answer of what it wants acknowledged, an acknowledgement of what it acknowledges.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(flow_hash: u64, direction: u8, (hook, ifindex): (u8, u32), acknowledged: u32) -> Self {
+        let place = ((ifindex as u64) << 1 | hook as u64) << 32 & Self::PLACE;
+        let direction = (direction as u64 & 1) << 47;
+        Self(flow_hash & 0xffff << 48 | direction | place | acknowledged as u64)
+    }
+
+    /// Whether this acknowledgement proves that its sender has received `answer`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledges(self, answer: Self, is_mirror: bool) -> bool {
+        let differing = self.0 ^ answer.0;
+        let elsewhere = differing & Self::PLACE != 0;
+        differing & !Self::PLACE == Self::DIRECTION && (elsewhere || is_mirror)
+    }
 }
 
 /// A packet in no flow, for the aggregate of its subject.
@@ -106,6 +135,16 @@ impl Stray {
         }
     }
 
+    /// The protocol whose aggregate it is: the rare ones are summed up together, lest one host have two hundred.
+    #[inline(always)]
+    #[must_use]
+    pub const fn class(proto: u8) -> u8 {
+        match proto {
+            proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6 => proto,
+            _ => 0,
+        }
+    }
+
     /// Whether the sender is the subject, if neither host has an aggregate yet: at egress it is this host, and an
     /// answer comes from who is asked.
     #[inline(always)]
@@ -115,7 +154,8 @@ impl Stray {
             Hook::Egress => true,
             Hook::Ingress => {
                 packet.proto == proto::TCP
-                    && (packet.tcp_flags & tcp_flags::RST != 0 || matches!(Proof::of(packet, hook), Proof::Answer))
+                    && (packet.tcp_flags & tcp_flags::RST != 0
+                        || matches!(Proof::of(packet, hook, false), Proof::Answer))
             }
         }
     }
@@ -305,8 +345,30 @@ mod tests {
             (Packet { proto: proto::UDP, ..packet(tcp_flags::ACK, 0) }, Hook::Ingress, Proof::Stranger),
         ];
         for (packet, hook, proof) in table {
-            assert_eq!(Proof::of(&packet, hook), proof, "{packet:?}");
+            assert_eq!(Proof::of(&packet, hook, false), proof, "{packet:?}");
         }
+    }
+
+    #[test]
+    fn forwarded_data_is_not_of_this_host() {
+        let data = Packet { tcp_flags: tcp_flags::ACK, ip_octets: 80, ..syn(1, 80) };
+        assert_eq!(Proof::of(&data, Hook::Egress, true), Proof::Acknowledgement);
+    }
+
+    #[test]
+    fn an_answer_is_acknowledged_from_elsewhere() {
+        const FLOW: u64 = 0xabcd_0123_4567_89ab;
+        let answer = Handshake::new(FLOW, 1, (1, 2), 901);
+        let is_proof = |direction, place, acknowledged, is_mirror| {
+            Handshake::new(FLOW, direction, place, acknowledged).acknowledges(answer, is_mirror)
+        };
+        assert!(is_proof(0, (0, 2), 901, false), "the other hook");
+        assert!(is_proof(0, (1, 3), 901, false), "another interface");
+        assert!(!is_proof(0, (1, 2), 901, false), "the same place: one forger can have sent both");
+        assert!(is_proof(0, (1, 2), 901, true), "a mirror port has one place only");
+        assert!(!is_proof(1, (0, 2), 901, true), "the same direction");
+        assert!(!is_proof(0, (0, 2), 902, true), "another number");
+        assert!(!Handshake::new(!FLOW, 0, (0, 2), 901).acknowledges(answer, true), "another flow");
     }
 
     #[test]

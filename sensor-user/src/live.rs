@@ -88,7 +88,9 @@ impl<C: Clocks> Live<C> {
             }
             let tick = self.tick(&mut then, false)?;
             each(&mut self.engine, &tick)?;
-            step = pause(self.interval, self.pressure(&tick));
+            let pressure = self.pressure(&tick);
+            self.engine.set_pressure(pressure.is_high());
+            step = pause(self.interval, pressure);
         }
         if self.source.is_pinned() {
             info!("leaving the programs attached");

@@ -121,8 +121,15 @@ fn super_packets_are_counted_as_the_wire_has_them() {
         return;
     }
     let mut kernel = Kernel::load(64);
-    for (at, payload, gso_size) in [(At::Egress, 3000, 1000), (At::Ingress, 3001, 1000), (At::Egress, 900, 1000)] {
-        kernel.observe_gso(at, &tcp(4000, ACK | PSH, &vec![0; payload]), gso_size);
+    for (at, payload, segments) in [
+        (At::Egress, 3000, 3),
+        (At::Egress, 3000, 0),
+        (At::Ingress, 3001, 4),
+        (At::Ingress, 3001, 0),
+        (At::Egress, 900, 1),
+        (At::Egress, 900, 0),
+    ] {
+        kernel.observe_gso(at, &tcp(4000, ACK | PSH, &vec![0; payload]), 1000, segments);
         let counted = kernel.counted(at.hook());
         let packets = payload.div_ceil(1000) as u64;
         let flow = counted.flows.values().next().unwrap();

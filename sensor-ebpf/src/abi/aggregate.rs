@@ -10,7 +10,7 @@ use super::Addr;
 pub struct Aggregate {
     /// The host that the flows have in common; unspecified in the aggregate that takes what finds no other.
     pub subject: Addr,
-    /// IANA protocol number.
+    /// IANA protocol number of TCP, UDP, ICMP or ICMPv6; 0 for all others together.
     pub proto: u8,
     /// Always zero: subject and protocol are hashed and compared as words.
     pub zero: [u8; 7],

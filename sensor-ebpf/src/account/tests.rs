@@ -64,7 +64,7 @@ fn super_packets_are_counted_as_the_wire_has_them() {
     for ((header_octets, payload, gso_size), (packets, octets, full_len, last_len)) in table {
         let packet = Packet { header_octets, ip_octets: header_octets + payload, ..Packet::default() };
         let wire = Wire { packets, octets, full_len, last_len };
-        assert_eq!(Wire::segmented(&packet, gso_size), wire, "{header_octets} + {payload} by {gso_size}");
+        assert_eq!(Wire::segmented(&packet, gso_size, 0), wire, "{header_octets} + {payload} by {gso_size}");
     }
 }
 
@@ -72,7 +72,7 @@ fn super_packets_are_counted_as_the_wire_has_them() {
 fn a_super_packet_counts_as_its_segments_one_by_one() {
     let merged = tcp(ACK | PSH, 1000, 3500);
     let mut whole = FlowSlot::default();
-    whole.observe(&merged, &Wire::segmented(&merged, 1460), LoToHi, 5000);
+    whole.observe(&merged, &Wire::segmented(&merged, 1460, 0), LoToHi, 5000);
 
     let segments = [(ACK, 1000, 1460), (ACK, 2460, 1460), (ACK | PSH, 3920, 580)];
     let parts = segments.map(|(flags, seq, payload)| (LoToHi, tcp(flags, seq, payload), 5000));
@@ -120,10 +120,10 @@ fn acks_are_packets_without_those_that_lack_it() {
 fn flags_of_a_super_packet_are_on_one_segment_and_ack_on_all() {
     let mut slot = FlowSlot::default();
     let push = tcp(ACK | PSH | tcp_flags::FIN, 1, 4000);
-    slot.observe(&push, &Wire::segmented(&push, 1000), LoToHi, 1);
+    slot.observe(&push, &Wire::segmented(&push, 1000, 0), LoToHi, 1);
     assert_eq!((slot.half[0].packets, slot.half[0].psh, slot.rare[0].fin, slot.rare[0].no_ack), (4, 1, 1, 0));
     let bare = tcp(0, 4001, 4000);
-    slot.observe(&bare, &Wire::segmented(&bare, 1000), LoToHi, 2);
+    slot.observe(&bare, &Wire::segmented(&bare, 1000, 0), LoToHi, 2);
     assert_eq!((slot.half[0].packets, slot.rare[0].no_ack), (8, 4));
 }
 
@@ -225,7 +225,7 @@ proptest! {
     #[test]
     fn segments_add_up(header in 0u32..200, payload in 0u32..600_000, gso_size in 0u32..70_000) {
         let packet = Packet { header_octets: header, ip_octets: header + payload, ..Packet::default() };
-        let wire = Wire::segmented(&packet, gso_size);
+        let wire = Wire::segmented(&packet, gso_size, 0);
         let last = u64::from(wire.last_len);
         prop_assert_eq!(wire.octets, u64::from(wire.packets - 1) * u64::from(wire.full_len) + last);
         prop_assert_eq!(wire.octets, u64::from(payload) + u64::from(wire.packets) * u64::from(header));
@@ -246,7 +246,7 @@ proptest! {
             let packet = Packet {
                 proto, ttl, tcp_flags: flags, fragment, window, seq, ip_octets, header_octets, ..Packet::default()
             };
-            let wire = Wire::segmented(&packet, gso_size);
+            let wire = Wire::segmented(&packet, gso_size, 0);
             total += u64::from(wire.packets);
             slot.observe(&packet, &wire, if up { LoToHi } else { HiToLo }, now);
         }

@@ -1,4 +1,4 @@
-//! Overflow aggregates: an eight-way table like that of the flows, of the hosts that strays have in common.
+//! Overflow aggregates: a table like that of the flows, of the hosts that strays have in common.
 #![expect(
     clippy::cast_possible_truncation,
     reason = "each value is known to fit, and a checked conversion costs instructions"
@@ -43,13 +43,14 @@ extern "C" fn leuko_overflow() -> u32 {
     let wire = Wire { packets: newcomer.packets, octets: newcomer.octets, full_len: 0, last_len: 0 };
     let hook = if newcomer.hook == Hook::Ingress as u8 { Hook::Ingress } else { Hook::Egress };
     let sent = Stray::sender_is_subject(&packet, hook);
+    let class = Stray::class(packet.proto);
     let (preferred, other) = (Stray::new(&packet, sent), Stray::new(&packet, !sent));
-    let (index, stray) = if let Some(index) = find(&preferred, packet.proto) {
+    let (index, stray) = if let Some(index) = find(&preferred, class) {
         (index, preferred)
-    } else if let Some(index) = find(&other, packet.proto) {
+    } else if let Some(index) = find(&other, class) {
         (index, other)
     } else {
-        (claim(&preferred, packet.proto), preferred)
+        (claim(&preferred, class), preferred)
     };
     if let Some(aggregate) = maps::aggregate(index) {
         // SAFETY: an element of a preallocated array; userspace recycles it only after a grace period.
@@ -61,13 +62,18 @@ extern "C" fn leuko_overflow() -> u32 {
 #[inline(always)]
 fn find(stray: &Stray, proto: u8) -> Option<u32> {
     let hash = hash(stray, proto);
-    let bucket = maps::aggregate_tags(bucket_of(hash))?;
+    find_in(buckets_of(hash)[0], hash, stray, proto).or_else(|| find_in(buckets_of(hash)[1], hash, stray, proto))
+}
+
+#[inline(always)]
+fn find_in(bucket_index: u32, hash: u64, stray: &Stray, proto: u8) -> Option<u32> {
+    let bucket = maps::aggregate_tags(bucket_index)?;
     let mut way = 0;
     while way < BUCKET_SLOTS {
         // SAFETY: an aligned element of the bucket; reads may race, which is harmless.
         let found = unsafe { bucket.cast::<u64>().add(way as usize).read_volatile() };
         if found == hash & !tag::STATE | tag::LIVE {
-            let index = bucket_of(hash) * BUCKET_SLOTS + way;
+            let index = bucket_index * BUCKET_SLOTS + way;
             let aggregate = maps::aggregate(index)?;
             // SAFETY: subject and protocol of a live aggregate do not change until a grace period has passed.
             let (subject, of) = unsafe { ((*aggregate).subject, (*aggregate).proto) };
@@ -84,29 +90,31 @@ fn find(stray: &Stray, proto: u8) -> Option<u32> {
 #[inline(always)]
 fn claim(stray: &Stray, proto: u8) -> u32 {
     let hash = hash(stray, proto);
-    let Some(bucket) = maps::aggregate_tags(bucket_of(hash)) else {
-        return 0;
-    };
+    let [first, second] = buckets_of(hash);
+    claim_in(first, hash, stray, proto).or_else(|| claim_in(second, hash, stray, proto)).unwrap_or(0)
+}
+
+#[inline(always)]
+fn claim_in(bucket_index: u32, hash: u64, stray: &Stray, proto: u8) -> Option<u32> {
+    let bucket = maps::aggregate_tags(bucket_index)?;
     let mut way = 0;
     while way < BUCKET_SLOTS {
-        let index = bucket_of(hash) * BUCKET_SLOTS + way;
+        let index = bucket_index * BUCKET_SLOTS + way;
         // SAFETY: an aligned element of the bucket.
         unsafe {
             let word = bucket.cast::<u64>().add(way as usize);
             if index != 0 && word.read_volatile() == tag::FREE && replace(word, tag::FREE, tag::CLAIMED) {
-                let Some(aggregate) = maps::aggregate(index) else {
-                    return 0;
-                };
+                let aggregate = maps::aggregate(index)?;
                 (*aggregate).subject = stray.subject;
                 (*aggregate).proto = proto;
                 // The exchange is a full barrier: whoever sees the tag sees the subject.
                 replace(word, tag::CLAIMED, hash & !tag::STATE | tag::LIVE);
-                return index;
+                return Some(index);
             }
         }
         way += 1;
     }
-    0
+    None
 }
 
 #[inline(always)]
@@ -115,8 +123,9 @@ fn hash(stray: &Stray, proto: u8) -> u64 {
 }
 
 #[inline(always)]
-const fn bucket_of(hash: u64) -> u32 {
-    (hash >> 32) as u32 & (AGGREGATES / BUCKET_SLOTS - 1)
+const fn buckets_of(hash: u64) -> [u32; 2] {
+    const MASK: u32 = AGGREGATES / BUCKET_SLOTS - 1;
+    [(hash >> 32) as u32 & MASK, (hash >> 48) as u32 & MASK]
 }
 
 const _: () = assert!((AGGREGATES / BUCKET_SLOTS).is_power_of_two() && size_of::<Aggregate>().is_multiple_of(8));

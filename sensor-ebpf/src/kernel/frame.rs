@@ -29,8 +29,21 @@ pub trait Frame: Reader {
     /// Payload octets of each segment of a super-packet, 0 for an ordinary packet.
     fn gso_size(&self) -> u32;
 
-    /// Packets on the wire, as offloads say.
-    fn segments(&self) -> u32;
+    /// Segments of a super-packet, 0 where nobody has counted them.
+    fn gso_segs(&self) -> u32;
+
+    /// Packets on the wire of a frame that is not parsed.
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        let (size, segments) = (self.gso_size(), self.gso_segs());
+        if segments != 0 {
+            segments
+        } else if size != 0 {
+            self.wire_len().div_ceil(size)
+        } else {
+            1
+        }
+    }
 
     /// The interface.
     fn ifindex(&self) -> u32;
@@ -94,8 +107,8 @@ impl<const FRAGS: bool> Frame for XdpFrame<FRAGS> {
     }
 
     #[inline(always)]
-    fn segments(&self) -> u32 {
-        1
+    fn gso_segs(&self) -> u32 {
+        0
     }
 
     #[inline(always)]
@@ -191,10 +204,9 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
-    fn segments(&self) -> u32 {
-        // SAFETY: as above; the field is 0 for ordinary packets.
-        let segments = unsafe { (*self.context).gso_segs };
-        if segments == 0 { 1 } else { segments }
+    fn gso_segs(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.context).gso_segs }
     }
 
     #[inline(always)]

@@ -126,9 +126,10 @@ fn refuse<F: Frame>(context: F::Context, outcome: u32, counters: &mut Counters) 
     if reason == Reason::Arp as u32 && !report_arp::<F>(context) {
         counters.arp_lost += 1;
     }
-    counters.packets += 1;
+    let packets = u64::from(F::open(context).segments());
+    counters.packets += packets;
     if let Some(count) = counters.unaccounted.get_mut(reason as usize) {
-        *count += 1;
+        *count += packets;
     }
     Ok(())
 }
@@ -142,7 +143,7 @@ fn account_packet<F: Frame>(
 ) -> Result<(), RareEvent> {
     let frame = F::open(context);
     let now_ns = now_ns();
-    let wire = Wire::segmented(packet, frame.gso_size());
+    let wire = Wire::segmented(packet, frame.gso_size(), frame.gso_segs());
     let packets = u64::from(wire.packets);
     counters.packets += packets;
     counters.octets += wire.octets;
@@ -157,7 +158,8 @@ fn account_packet<F: Frame>(
     let found = if let Some(slot) = place.find() {
         Some(slot)
     } else {
-        place.introduce(packet, &wire, &Seen { hook, direction, ifindex: frame.ifindex(), now_ns });
+        let is_forwarded = frame.came_in_at().is_some();
+        place.introduce(packet, &wire, &Seen { hook, direction, ifindex: frame.ifindex(), is_forwarded, now_ns });
         let claimed = table::claim();
         if claimed.is_none() {
             aggregates::account();

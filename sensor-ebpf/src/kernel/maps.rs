@@ -12,7 +12,7 @@
 //! | `NEWCOMER` | [`Newcomer`] | 1 | 88 B a CPU | kernel | never |
 //! | `HANDSHAKES` | hash -> word | 65,536 | 512 KiB | kernel | an older entry is lost |
 //! | `FRAGMENTS` | hash -> word | 8,192 | 64 KiB | kernel | an older entry is lost |
-//! | `WATCHED` | ifindex -> 1 | 1,024 | 64 KiB | userspace | the interface is not attached |
+//! | `WATCHED` | ifindex -> 1 | 1,024 | 64 KiB | userspace | forwarded packets are counted twice, with a warning |
 //! | `ARP` | ring of [`ArpMessage`] | | 256 KiB | kernel | counted as `arp_lost` |
 //! | `AYA_LOGS` | ring buffer | | 128 KiB | kernel | message lost |
 //!
@@ -72,7 +72,7 @@ static WATCHED: HashMap<u32, u32, { WATCHED_INTERFACES as usize }> = HashMap::ne
 static ARP: RingBuf<ArpMessage, { ARP_RING_OCTETS as usize }> = RingBuf::new();
 
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { seed: 0, fixed_ns: 0, buckets: 1, sampling: 0, tunnels: 0, zero: 0 };
+static SETTINGS: Settings = Settings { seed: 0, fixed_ns: 0, buckets: 1, sampling: 0, tunnels: 0, mirror: 0 };
 
 #[inline(always)]
 pub fn flow_tags(index: u32) -> Option<*mut Bucket> {
@@ -166,4 +166,11 @@ pub fn sampling() -> u32 {
 pub fn tunnels() -> u32 {
     // SAFETY: as above.
     unsafe { (&raw const SETTINGS.tunnels).read_volatile() }
+}
+
+/// Whether packets that leave are not seen at egress.
+#[inline(always)]
+pub fn is_mirror() -> bool {
+    // SAFETY: as above.
+    unsafe { (&raw const SETTINGS.mirror).read_volatile() != 0 }
 }

@@ -2,15 +2,16 @@
 //!
 //! Each key has two possible buckets of eight slots. A lookup compares the 64-bit tags of a bucket (one cache line) and
 //! then the whole key. A new flow claims a free slot of the emptier bucket by compare-and-swap, writes the key, and
-//! publishes the tag. Two CPUs that see the first packets of one flow at the same instant may both claim; userspace
-//! adds such twins up, so counts stay exact.
+//! publishes the tag. Two CPUs that see the first packets of one flow at the same instant may both claim; each twin
+//! counts what it counts, so their sum is exact.
+
 use super::atomic::{Shared, replace};
 use super::handshakes;
 use super::maps::{self, Bucket};
 use crate::abi::{BUCKET_SLOTS, Direction, FlowKey, FlowSlot, Hook, TableState, tag};
 use crate::account::{Adder as _, Wire};
 use crate::hash::{Hash, MULTIPLIER};
-use crate::overflow::{Limits, Proof, TICK_SHIFT};
+use crate::overflow::{Limits, Proof, RESERVED, TICK_SHIFT};
 use crate::packet::Packet;
 
 /// A bucket that lacks this many free slots is not preferred any more.
@@ -53,7 +54,7 @@ impl Place {
         let Some(newcomer) = maps::newcomer() else {
             return;
         };
-        let proof = Proof::of(packet, seen.hook);
+        let proof = Proof::of(packet, seen.hook, seen.is_forwarded);
         // SAFETY: this CPU's own element, and nothing preempts the program on this CPU.
         unsafe {
             *newcomer = Newcomer {
@@ -104,6 +105,7 @@ pub struct Seen {
     pub hook: Hook,
     pub direction: Direction,
     pub ifindex: u32,
+    pub is_forwarded: bool,
     pub now_ns: u64,
 }
 
@@ -147,37 +149,66 @@ extern "C" fn leuko_claim() -> u32 {
     };
     // SAFETY: this CPU's own element, which nobody writes meanwhile.
     let newcomer = unsafe { &*newcomer };
-    if !is_admitted(state, newcomer) {
-        return u32::MAX;
-    }
-    let free = free_slots(newcomer.first);
-    let (preferred, other) = if free <= CROWDED && free_slots(newcomer.second) > free {
-        (newcomer.second, newcomer.first)
-    } else {
-        (newcomer.first, newcomer.second)
+    let spare = match admission(state, newcomer) {
+        Admission::Refused => return u32::MAX,
+        Admission::Stranger => RESERVED,
+        Admission::Proven => 0,
     };
-    match claim_in(preferred, newcomer).or_else(|| claim_in(other, newcomer)) {
+    let (first, second) = (free_slots(newcomer.first), free_slots(newcomer.second));
+    let (preferred, other) = if first <= CROWDED && second > first {
+        ((newcomer.second, second), (newcomer.first, first))
+    } else {
+        ((newcomer.first, first), (newcomer.second, second))
+    };
+    let mut claimed = None;
+    if preferred.1 > spare {
+        claimed = claim_in(preferred.0, newcomer);
+    }
+    if claimed.is_none() && other.1 > spare {
+        claimed = claim_in(other.0, newcomer);
+    }
+    match claimed {
         Some(index) => {
             // SAFETY: fields of the one element of the state map; nothing but additions writes `live`.
             unsafe { Shared::add64(&raw mut (*state).live, 1) };
             index
         }
-        None => u32::MAX,
+        None => {
+            if newcomer.proof == Proof::Answer as u8 {
+                handshakes::remember(newcomer);
+            }
+            u32::MAX
+        }
     }
+}
+
+/// What a new flow may have.
+enum Admission {
+    /// No slot.
+    Refused,
+    /// A slot that is not reserved.
+    Stranger,
+    /// Any slot.
+    Proven,
 }
 
 /// Whether a new flow may have a slot: see [`Limits`].
 #[inline(always)]
-fn is_admitted(state: *mut TableState, newcomer: &Newcomer) -> bool {
+fn admission(state: *mut TableState, newcomer: &Newcomer) -> Admission {
     const ANSWER: u8 = Proof::Answer as u8;
     const ACKNOWLEDGEMENT: u8 = Proof::Acknowledgement as u8;
     const ESTABLISHED: u8 = Proof::Established as u8;
     let limits = Limits::of(maps::buckets() * BUCKET_SLOTS);
+    match newcomer.proof {
+        ESTABLISHED => return Admission::Proven,
+        ACKNOWLEDGEMENT if handshakes::is_acknowledged(newcomer) => return Admission::Proven,
+        _ => {}
+    }
     // SAFETY: fields of the one element of the state map. CPUs race for them: a few flows more or less are admitted.
     unsafe {
         let live = (&raw const (*state).live).read_volatile();
         if live < limits.open {
-            return true;
+            return Admission::Stranger;
         }
         let tick = newcomer.now_ns >> TICK_SHIFT;
         if (&raw const (*state).tick).read_volatile() != tick {
@@ -186,18 +217,13 @@ fn is_admitted(state: *mut TableState, newcomer: &Newcomer) -> bool {
         }
         if live < limits.closed && (&raw const (*state).admitted).read_volatile() < limits.rate {
             Shared::add64(&raw mut (*state).admitted, 1);
-            return true;
+            return Admission::Stranger;
         }
     }
-    match newcomer.proof {
-        ESTABLISHED => true,
-        ACKNOWLEDGEMENT => handshakes::is_acknowledged(newcomer.hash, newcomer.acknowledged),
-        ANSWER => {
-            handshakes::remember(newcomer.hash, newcomer.acknowledged);
-            false
-        }
-        _ => false,
+    if newcomer.proof == ANSWER {
+        handshakes::remember(newcomer);
     }
+    Admission::Refused
 }
 
 #[inline(always)]

@@ -136,6 +136,11 @@ impl Engine {
         self.table.observe(id, slot, epoch_ns, now);
     }
 
+    /// Says whether the source has little room for new flows: those in use then keep theirs.
+    pub const fn set_pressure(&mut self, under_pressure: bool) {
+        self.table.set_pressure(under_pressure);
+    }
+
     /// Slots of flows that have ended: the source releases them and hands their final counters to [`Self::retire`].
     pub fn expire(&mut self, now: Timestamp) -> Vec<SlotId> {
         self.table.expire(now)

@@ -28,6 +28,7 @@ use crate::memory;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
+use crate::source::kernel::attach::EgressChoice;
 use crate::source::kernel::interface::own_addresses;
 use crate::source::kernel::watch::{Watch, or_default_route};
 use crate::source::kernel::{KernelSource, LoadOptions};
@@ -69,6 +70,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         fixed_ns: None,
         sampling: config.kernel.sampling.get(),
         tunnels: Tunnel::bits(&config.kernel.tunnels),
+        mirror: config.kernel.egress == EgressChoice::Off,
         pin: config.kernel.pin.clone(),
     })?;
     let kernel_log = kernel_log(&mut source)?;

@@ -16,15 +16,19 @@ pub struct Pressure {
     pub overflowed: bool,
 }
 
-/// Time to the next tick: `interval`, or a quarter of it while the table is more than half full or overflows, so that
-/// ended flows make room sooner and a flood is named sooner.
+impl Pressure {
+    /// Whether the table is more than half full, or overflows.
+    #[must_use]
+    pub const fn is_high(self) -> bool {
+        self.overflowed || self.live > self.capacity / 2
+    }
+}
+
+/// Time to the next tick: `interval`, or a quarter of it under pressure, so that ended flows make room sooner and a flood
+/// is named sooner.
 #[must_use]
 pub fn pause(interval: Duration, pressure: Pressure) -> Duration {
-    if pressure.overflowed || pressure.live > pressure.capacity / 2 {
-        (interval / 4).max(SHORTEST).min(interval)
-    } else {
-        interval
-    }
+    if pressure.is_high() { (interval / 4).max(SHORTEST).min(interval) } else { interval }
 }
 
 #[cfg(test)]

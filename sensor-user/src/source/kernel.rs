@@ -21,7 +21,8 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use sensor_core::flow::{AggregateId, SlotId};
 use sensor_ebpf::abi::{
-    ABI_VERSION, AGGREGATES, Aggregate, ArpMessage, BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings, TableState,
+    ABI_VERSION, AGGREGATES, ARP_RING_OCTETS, Aggregate, ArpMessage, BUCKET_SLOTS, Counters, FlowSlot, Hook, Settings,
+    TableState,
 };
 use tracing::warn;
 
@@ -59,6 +60,8 @@ pub struct LoadOptions {
     pub sampling: u32,
     /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
     pub tunnels: u32,
+    /// Packets that leave are not seen at egress.
+    pub mirror: bool,
     /// Folder in a BPF filesystem that keeps maps and links when this process ends; what is there is gone on with.
     pub pin: Option<PathBuf>,
 }
@@ -108,7 +111,7 @@ impl KernelSource {
             buckets,
             sampling: options.sampling,
             tunnels: options.tunnels,
-            zero: 0,
+            mirror: u32::from(options.mirror),
         };
         let mut loader = EbpfLoader::new();
         loader
@@ -148,6 +151,8 @@ impl KernelSource {
         self.release(&dead, |_, _| ())?;
         let dead: Vec<AggregateId> = self.aggregates.dead().into_iter().map(AggregateId).collect();
         self.release_aggregates(&dead, |_, _| ())?;
+        // It may have been killed between the count and the slot.
+        self.state.store(LIVE, self.flows.used());
         self.resumed = Some(self.state.load(RETIRED));
         Ok(())
     }
@@ -241,10 +246,9 @@ impl KernelSource {
         let (factor, state) = (self.sampling, &self.state);
         self.flows.release(&self.grace, slots.iter().map(|id| id.0), |index, slot| {
             state.add(RETIRED, slot.packets());
+            state.subtract(LIVE, 1);
             each(SlotId(index), &if factor == 1 { *slot } else { slot.scaled(factor) });
-        })?;
-        self.state.subtract(LIVE, slots.len() as u64);
-        Ok(())
+        })
     }
 
     /// Hands over every overflow aggregate in which a packet was counted since the last poll.
@@ -273,9 +277,15 @@ impl KernelSource {
         })
     }
 
-    /// Hands over the ARP messages that came since the last call.
+    /// Hands over the ARP messages that came since the last call, at most as many as the ring holds: who sends faster
+    /// than they are read does not keep the sensor from anything else.
     pub fn take_arp(&mut self, mut each: impl FnMut(&ArpMessage)) {
-        while let Some(item) = self.arp.next() {
+        const RECORD_HEADER: usize = 8;
+        let room = ARP_RING_OCTETS as usize / (size_of::<ArpMessage>() + RECORD_HEADER);
+        for _ in 0..room {
+            let Some(item) = self.arp.next() else {
+                break;
+            };
             if let Some(message) = shared::arp_message(&item) {
                 each(&message);
             }

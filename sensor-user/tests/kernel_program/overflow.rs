@@ -121,6 +121,46 @@ fn who_completes_a_handshake_gets_a_slot() {
 }
 
 #[test]
+fn every_client_that_completes_a_handshake_gets_a_slot() {
+    if !root() {
+        return;
+    }
+    const CLIENTS: u16 = 1000;
+    let mut kernel = Kernel::load(4096);
+    for flow in 0..10_000 {
+        kernel.observe(At::Xdp, &udp(flow, 10));
+    }
+    let strangers = kernel.source.live();
+    assert!((2048..2200).contains(&strangers), "{strangers}");
+    for port in 0..CLIENTS {
+        let client = (CLIENT.0, 10_000 + port);
+        let sequence = u32::from(port) << 16;
+        kernel.observe(At::Xdp, &segment(client, SERVER, SYN, (1, 0), b""));
+        kernel.observe(At::Egress, &segment(SERVER, client, SYN | ACK, (sequence, 2), b""));
+        kernel.observe(At::Xdp, &segment(client, SERVER, ACK, (2, sequence + 1), b""));
+    }
+    assert_eq!(kernel.source.live(), strangers + u64::from(CLIENTS));
+}
+
+#[test]
+fn a_forger_of_both_sides_proves_nothing() {
+    if !root() {
+        return;
+    }
+    let mut kernel = closed_table();
+    let before = kernel.source.live();
+    // Both come in at the same place.
+    kernel.observe(At::Xdp, &segment(SERVER, CLIENT, SYN | ACK, (900, 101), b""));
+    kernel.observe(At::Xdp, &segment(CLIENT, SERVER, ACK, (101, 901), b""));
+    // Both go the same way.
+    kernel.observe(At::Egress, &segment(CLIENT, SERVER, SYN | ACK, (900, 101), b""));
+    kernel.observe(At::Xdp, &segment(CLIENT, SERVER, ACK, (101, 901), b""));
+    // Forwarded data is not of this host.
+    kernel.observe_forwarded(&segment(CLIENT, SERVER, ACK, (101, 901), b"data"), 77);
+    assert_eq!(kernel.source.live(), before);
+}
+
+#[test]
 fn a_connection_of_this_host_gets_a_slot_when_it_sends_data() {
     if !root() {
         return;

@@ -105,9 +105,8 @@ impl Kernel {
         assert_eq!(self.run(at, frame, &[], times).return_value, pass, "{at:?} {frame:02x?}");
     }
 
-    /// As [`Self::observe`] at TC, for a super-packet.
-    pub fn observe_gso(&mut self, at: At, frame: &[u8], gso_size: u32) {
-        let segments = u32::try_from(frame.len()).unwrap().div_ceil(gso_size);
+    /// As [`Self::observe`] at TC, for a super-packet of TCP in IPv4; its segments may be counted, or not (0).
+    pub fn observe_gso(&mut self, at: At, frame: &[u8], gso_size: u32, segments: u32) {
         self.run(at, frame, &sk_buff(&[(sk_buff::GSO_SEGS, segments), (sk_buff::GSO_SIZE, gso_size)]), 1);
     }
 

@@ -73,6 +73,8 @@ pub struct Flood {
     params: FloodParams,
     victims: HashMap<Addr, Victim>,
     touched: BTreeSet<Addr>,
+    /// Whether the least hit victims have given way since the last tick.
+    swept: bool,
     /// Pairs of hosts that talk over TCP: a few streams of datagrams between them are wanted (media, measurements).
     acquainted: HashMap<(Addr, Addr), Acquaintance>,
 }
@@ -126,7 +128,14 @@ impl Flood {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(kind: FloodKind, params: FloodParams) -> Self {
-        Self { kind, params, victims: HashMap::new(), touched: BTreeSet::new(), acquainted: HashMap::new() }
+        Self {
+            kind,
+            params,
+            victims: HashMap::new(),
+            touched: BTreeSet::new(),
+            swept: false,
+            acquainted: HashMap::new(),
+        }
     }
 
     /// Whether nothing is remembered.
@@ -185,7 +194,10 @@ impl Flood {
         }
         if self.victims.len() >= self.params.victims && !self.victims.contains_key(&addr) {
             const FEW: u64 = 10;
-            self.victims.retain(|_, victim| victim.sum(|second| second.arrivals) > FEW);
+            // Once a tick: it looks at every victim, and what it finds does not change from one event to the next.
+            if !std::mem::replace(&mut self.swept, true) {
+                self.victims.retain(|_, victim| victim.sum(|second| second.arrivals) > FEW);
+            }
             if self.victims.len() >= self.params.victims {
                 return None;
             }
@@ -196,6 +208,7 @@ impl Flood {
     /// Reports every victim hit since the last tick whose window holds a flood.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
         let oldest = now.secs().saturating_sub(WINDOW);
+        self.swept = false;
         self.victims.retain(|_, victim| {
             victim.seconds.retain(|&second, _| second > oldest);
             !victim.seconds.is_empty()

@@ -60,6 +60,8 @@ pub struct FlowTable {
     spare: Vec<Vec<SlotId>>,
     /// Flows whose outcome waits for [`ANSWER_TIMEOUT`].
     pending: Vec<SlotId>,
+    /// The source has little room: see [`Self::set_pressure`].
+    under_pressure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +129,7 @@ impl FlowTable {
             wheel: BTreeMap::new(),
             spare: Vec::new(),
             pending: Vec::new(),
+            under_pressure: false,
         }
     }
 
@@ -216,6 +219,12 @@ impl FlowTable {
         self.pending = pending;
     }
 
+    /// Says whether the source has little room. A flow in use then keeps its slot beyond the active timeout: it might not
+    /// get another.
+    pub const fn set_pressure(&mut self, under_pressure: bool) {
+        self.under_pressure = under_pressure;
+    }
+
     /// Slots of flows that have ended by `now`, for the source to release.
     pub fn expire(&mut self, now: Timestamp) -> Vec<SlotId> {
         let Some(timeouts) = self.timeouts else {
@@ -233,7 +242,8 @@ impl FlowTable {
                     continue;
                 }
                 let (deadline, reason) = entry.deadline(&timeouts);
-                if deadline <= now {
+                let is_kept = self.under_pressure && reason == EndReason::ActiveTimeout;
+                if deadline <= now && !is_kept {
                     entry.end = Some(reason);
                     entry.due = u64::MAX;
                     ended.push(id);
@@ -312,7 +322,8 @@ impl Entry {
             let (half, rare) = (&slot.half[way.index()], &slot.rare[way.index()]);
             let packets = low_word(half.packets);
             deltas[way.index()] = Delta {
-                packets: u64::from(packets.wrapping_sub(self.packets[way.index()])),
+                // A flow that was there before this process may have more than the low word holds.
+                packets: if is_new { half.packets } else { u64::from(packets.wrapping_sub(self.packets[way.index()])) },
                 octets: half.octets.wrapping_sub(self.octets[way.index()]),
                 syns: u64::from(rare.syn.wrapping_sub(self.syns[way.index()])),
             };

@@ -82,6 +82,11 @@ impl<S: Slot> SharedTable<S> {
         Ok(())
     }
 
+    /// Slots that are not free.
+    pub fn used(&self) -> u64 {
+        (0..self.capacity()).filter(|&index| self.tags.load(index) & tag::STATE != tag::FREE).count() as u64
+    }
+
     /// Slots that an earlier process had taken out of the table when it ended.
     pub fn dead(&self) -> Vec<u32> {
         let is_dead = |&index: &u32| self.tags.load(index as usize) & tag::STATE == tag::DEAD;

@@ -16,7 +16,7 @@ use super::attach::{Attached, EgressChoice, XdpChoice};
 use super::interface::Interface;
 use super::rtnetlink::Link;
 use crate::config::interface::{InterfaceSpec, NamePattern, NamespaceName};
-use choice::{Skip, unambiguous};
+use choice::{Skip, counted, unambiguous};
 use roster::Step;
 
 /// The interfaces of this sensor. Which programs are attached is up to the [`KernelSource`]; this says to which.
@@ -220,16 +220,16 @@ impl Watch {
 
     fn tell(&mut self, source: &mut KernelSource) {
         let indices = |links: &[Link]| links.iter().map(|link| link.index).collect();
-        let namespaces: Vec<_> =
-            self.places.iter().map(|place| (indices(&place.links), place.roster.indices())).collect();
+        let both = |place: &Place| (indices(&place.links), counted(&place.links, &place.roster.indices()));
+        let namespaces: Vec<_> = self.places.iter().map(both).collect();
         let watched = unambiguous(&namespaces);
         if watched == self.told {
             return;
         }
-        if let Err(error) = source.set_watched(&watched) {
-            warn!(error = format!("{error:#}"), "forwarded packets may be counted twice");
+        match source.set_watched(&watched) {
+            Ok(()) => self.told = watched,
+            Err(error) => warn!(error = format!("{error:#}"), "forwarded packets may be counted twice"),
         }
-        self.told = watched;
     }
 }
 

@@ -102,6 +102,25 @@ impl Lowers {
     }
 }
 
+/// The links that are watched, and those above them that nothing but watched ones carry. What came in by such a link was
+/// counted below it, and the kernel names the upper one once the packet has passed it.
+#[must_use]
+pub fn counted(links: &[Link], watched: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let lowers = Lowers::of(links);
+    let mut counted = watched.clone();
+    loop {
+        let is_new = |index: &u32| {
+            let below = lowers.0.get(index);
+            !counted.contains(index) && below.is_some_and(|below| below.iter().all(|lower| counted.contains(lower)))
+        };
+        let more: Vec<u32> = links.iter().map(|link| link.index).filter(is_new).collect();
+        if more.is_empty() {
+            return counted;
+        }
+        counted.extend(more);
+    }
+}
+
 /// Indices that mean a watched link wherever they mean one: `namespaces` holds, of each, every link and those watched.
 ///
 /// The kernel program is told these alone. What was forwarded from an unwatched link would else be taken for counted
@@ -191,6 +210,25 @@ mod tests {
     #[test]
     fn a_loop_ends() {
         check(&[port(2, "a", 3), port(3, "b", 2)], &["a"], &[], &["a"]);
+    }
+
+    #[test]
+    fn what_came_in_above_watched_links_is_counted() {
+        let set = |indices: &[u32]| indices.iter().copied().collect::<BTreeSet<u32>>();
+        // A bridge of two ports with a VLAN on it, and a bond of which one port is not watched.
+        let links = [
+            port(1, "veth0", 3),
+            port(2, "veth1", 3),
+            link(3, "br0"),
+            on(4, "br0.5", 3),
+            port(5, "eth0", 7),
+            port(6, "eth1", 7),
+            link(7, "bond0"),
+            link(8, "eth2"),
+        ];
+        assert_eq!(counted(&links, &set(&[1, 2, 5])), set(&[1, 2, 3, 4, 5]));
+        assert_eq!(counted(&links, &set(&[1])), set(&[1]));
+        assert_eq!(counted(&links, &set(&[5, 6])), set(&[5, 6, 7]));
     }
 
     #[test]
