@@ -20,7 +20,7 @@ use crate::packet::{Packet, proto, tcp_flags};
 pub const TICK_SHIFT: u32 = 27;
 
 /// Slots of a bucket that are kept for flows that have proven themselves.
-pub const RESERVED: u64 = 2;
+pub const RESERVED: u64 = 1;
 
 /// How many flows the table takes in. Besides, strangers leave [`RESERVED`] slots of each bucket free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +34,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Of a table of so many slots: open to one half, closed from three quarters, and in between a tenth of the table in
+    /// Of a table of so many slots: open to one half, closed from seven eighths, and in between a tenth of the table in
     /// a second.
     #[inline(always)]
     #[must_use]
     pub const fn of(slots: u32) -> Self {
         let slots = slots as u64;
-        Self { open: slots / 2, closed: slots - slots / 4, rate: slots / 75 + 1 }
+        Self { open: slots / 2, closed: slots - slots / 8, rate: slots / 75 + 1 }
     }
 }
 
