@@ -37,7 +37,7 @@ const SMALLEST_ERROR: f64 = 0.05;
 /// Parameters of an [`Autoencoder`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AutoencoderParams {
-    /// Width of the outer hidden layers; taken as 1 to 256. 0 is as many as there are columns.
+    /// Width of the outer hidden layers; taken as 1 to 256. 0 is twice the columns, 16 to 64.
     pub hidden: usize,
     /// Width of the middle; taken as 1 to 256. 0 is a quarter of the columns.
     pub middle: usize,
@@ -85,7 +85,7 @@ impl AutoencoderParams {
     fn train(&self, train: &Array2<f32>, check: &Array2<f32>, rng: &mut ChaCha8Rng) -> Network {
         let width = train.ncols();
         let or = |value: usize, automatic: usize| if value == 0 { automatic } else { value }.clamp(1, 256);
-        let (hidden, middle) = (or(self.hidden, width), or(self.middle, width.div_ceil(4)));
+        let (hidden, middle) = (or(self.hidden, (2 * width).clamp(16, 64)), or(self.middle, width.div_ceil(4)));
         let mut network = Network::random(&[width, hidden, middle, hidden, width], rng);
         let mut best = (network.clone(), network.mean_error(check.view()));
         let mut adam = Adam::new(&network);

@@ -30,11 +30,13 @@ pub const MAX_CLUSTERS: usize = 256;
 /// Rows the clusters are fitted to at most; more are sampled.
 const MAX_ROWS: u32 = 20_000;
 const ITERATIONS: u64 = 40;
+const ROWS_PER_CLUSTER: usize = 40;
 
 /// Parameters of [`Clusters`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClustersParams {
-    /// Clusters wanted, taken as 1 to [`MAX_CLUSTERS`]; fewer are kept if the rows have fewer kinds.
+    /// Clusters wanted, taken as 1 to [`MAX_CLUSTERS`]; fewer if there are less than 40 rows for each, or if the rows
+    /// have fewer kinds.
     pub clusters: usize,
     /// Variance added to each direction, in squared robust standard deviations; taken as at least 1e-4, at most 1.
     pub floor: f64,
@@ -46,7 +48,7 @@ pub struct ClustersParams {
 
 impl Default for ClustersParams {
     fn default() -> Self {
-        Self { clusters: 24, floor: 0.01, pooling: 1.0, seed: 0 }
+        Self { clusters: 48, floor: 0.01, pooling: 1.0, seed: 0 }
     }
 }
 
@@ -115,7 +117,8 @@ impl ClustersParams {
 
     /// Row numbers of each cluster that has any.
     fn part(&self, scaled: &Array2<f64>, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
-        let start = spread_out(scaled, self.clusters.clamp(1, MAX_CLUSTERS), rng);
+        let enough = (scaled.nrows() / ROWS_PER_CLUSTER).clamp(1, MAX_CLUSTERS);
+        let start = spread_out(scaled, self.clusters.clamp(1, enough), rng);
         let count = start.nrows();
         let fitted = KMeans::params_with_rng(count, rng.clone())
             .init_method(KMeansInit::Precomputed(start.clone()))

@@ -45,7 +45,7 @@ pub struct OneClassSvmParams {
 
 impl Default for OneClassSvmParams {
     fn default() -> Self {
-        Self { nu: 0.5, width: 0.05, rows: 1500, seed: 0 }
+        Self { nu: 0.5, width: 0.02, rows: 3000, seed: 0 }
     }
 }
 
