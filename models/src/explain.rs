@@ -153,14 +153,15 @@ mod tests {
     #[test]
     fn only_the_column_that_moved_is_moved_back() {
         let rows = rows();
-        let reference = Reference::fit(rows.view()).unwrap();
+        let (fit, held_out) = rows.view().split_at(ndarray::Axis(0), 600);
+        let reference = Reference::fit(fit).unwrap();
         for kind in ModelKind::ALL {
-            let model = kind.fit(rows.view(), 1).unwrap();
-            let mut scores = model.score_batch(rows.view()).to_vec();
-            scores.sort_unstable_by(f64::total_cmp);
+            let model = kind.fit(fit, 1).unwrap();
+            let threshold = model.score_batch(held_out).iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let row = [48.0, 48.0, 48.0, 5000.0, 48.0];
-            let found = reference.smallest_change(&model, &row, scores[scores.len() - 1]);
-            if found.score_before <= scores[scores.len() - 1] {
+            let found = reference.smallest_change(&model, &row, threshold);
+            if found.score_before <= threshold {
+                // The forests and the half-spaces see a value beyond the training range as just outside of it.
                 continue;
             }
             assert!(found.normal, "{kind}: {found:?}");

@@ -221,15 +221,15 @@ mod tests {
         let error = |network: &Network| {
             0.5 * row.iter().zip(network.repeat(&row)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
         };
-        for layer in 0..4 {
-            for at in 0..sums[layer].weights.len() {
+        for (layer, sums) in sums.iter().enumerate() {
+            for at in 0..sums.weights.len() {
                 let moved = |by: f32| {
                     let mut moved = network.clone();
                     moved.layers[layer].weights[at] += by;
                     error(&moved)
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-                let found = f64::from(sums[layer].weights[at]);
+                let found = f64::from(sums.weights[at]);
                 assert!((found - expected).abs() < 2e-3 * expected.abs().max(1.0), "{layer} {at}: {found} {expected}");
             }
         }
