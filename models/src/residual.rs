@@ -54,7 +54,7 @@ impl ResidualParams {
     /// Fits the distance to `rows`.
     ///
     /// # Errors
-    /// Fewer than two rows, no or more than [`MAX_DENSE_COLUMNS`](crate::MAX_DENSE_COLUMNS) columns, or a value that is not finite.
+    /// Fewer than two rows, no or more than [`MAX_DENSE_COLUMNS`] columns, or a value that is not finite.
     pub fn fit(&self, rows: ArrayView2<'_, f32>) -> Result<Residual, FitError> {
         let scaler = fit_dense(rows)?;
         let scaled = scaler.scale_rows(rows);
