@@ -21,8 +21,12 @@
 //!
 //! Links between nodes and path lengths are not stored but derived, so a file cannot get them wrong.
 //!
-//! Reading allocates less than 5 times the size of the input plus 8 MiB, and refuses inputs above [`MAX_BYTES`].
+//! A model without a baseline ([`Model`](crate::Model)) is a file of another kind in the same envelope: its "meta" names
+//! the model, and its one other section, "modl", is the plain data of the model as JSON.
+//!
+//! Reading a baseline allocates less than 5 times the size of the input plus 8 MiB, and refuses inputs above [`MAX_BYTES`].
 
+mod model;
 mod wire;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +36,7 @@ use crate::baseline::{Baseline, FeatureSummary, Training};
 use crate::calibrate::Calibration;
 use crate::isolation_forest::{IsolationForest, MAX_FEATURES, MAX_SAMPLE_SIZE, Node, RawNode, TreeError};
 
+pub use model::MAX_MODEL_BYTES;
 use wire::{Reader, Writer, crc32};
 
 /// Largest input that is read. The largest baseline that can be fitted is smaller.
@@ -58,8 +63,10 @@ pub enum FormatError {
     /// Another layout than [`MAJOR`].
     #[error("model format {0} is not format {MAJOR} of this version: use the version that wrote it, or retrain")]
     Version(u16),
-    /// A Leuko model, but not a baseline.
-    #[error("the model is of kind {0:?}, not {KIND:?}: give the path of a baseline, or retrain")]
+    /// A Leuko model, but a baseline where a model is wanted, or the reverse.
+    #[error(
+        "the model is of kind {0:?}, which is not the kind wanted here: give the path of another model, or retrain"
+    )]
     Kind(String),
     /// More than [`MAX_BYTES`].
     #[error("{0} bytes are more than a model can have ({MAX_BYTES}): retrain")]

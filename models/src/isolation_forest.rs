@@ -22,6 +22,7 @@
 mod arena;
 mod grow;
 mod params;
+mod serial;
 
 use ndarray::{Array1, ArrayView2};
 
@@ -198,7 +199,7 @@ pub fn average_path_length(n: u32) -> f64 {
 }
 
 /// `ceil(log2(sample_size))`: where a tree stops growing.
-fn max_depth(sample_size: u32) -> u32 {
+pub(crate) fn max_depth(sample_size: u32) -> u32 {
     sample_size.max(2).next_power_of_two().ilog2()
 }
 

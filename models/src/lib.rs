@@ -5,6 +5,10 @@
 //!
 //! - [`isolation_forest`]: how easily a row is separated from the training rows, and by which features.
 //! - [`one_class`]: what every model of normal rows can do.
+//! - [`extended_forest`], [`residual`], [`clusters`], [`one_class_svm`], [`autoencoder`], [`half_space`]: other models of
+//!   normal rows, on columns made comparable by [`scale`].
+//! - [`model`]: any one of them, by name.
+//! - [`explain`]: the smallest change that would make a row normal.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
@@ -32,14 +36,27 @@
 
 #![forbid(unsafe_code)]
 
+pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
+pub mod clusters;
+pub mod explain;
+pub mod extended_forest;
 pub mod format;
+pub mod half_space;
 pub mod isolation_forest;
+mod linalg;
+pub mod model;
 pub mod one_class;
+pub mod one_class_svm;
+pub mod residual;
+pub mod scale;
 
 pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
 pub use calibrate::{Calibration, CalibrationError};
+pub use explain::{Change, Counterfactual, Reference};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
+pub use linalg::MAX_DENSE_COLUMNS;
+pub use model::{Model, ModelKind};
 pub use one_class::OneClass;

@@ -50,6 +50,9 @@ pub enum FitError {
     /// No column, or more than [`MAX_FEATURES`].
     #[error("{0} feature columns: between 1 and {MAX_FEATURES} are supported")]
     Columns(usize),
+    /// More columns than a model that compares each column with each can have.
+    #[error("{0} feature columns: at most {max} are supported by this model", max = crate::linalg::MAX_DENSE_COLUMNS)]
+    DenseColumns(usize),
     /// `NaN` or an infinity.
     #[error("training value at row {row}, column {column} is not a finite number: drop the row or fill the value")]
     NotFinite {
