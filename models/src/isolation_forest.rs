@@ -22,6 +22,7 @@
 mod arena;
 mod grow;
 mod params;
+mod parts;
 
 use ndarray::{Array1, ArrayView2};
 
@@ -29,6 +30,7 @@ pub(crate) use arena::{RawNode, TreeError};
 pub(crate) use grow::draw;
 pub(crate) use params::check_rows;
 pub use params::{FitError, IsolationForestParams, MAX_FEATURES, MAX_SAMPLE_SIZE, MAX_TREES, ParamsError, ValidParams};
+pub use parts::{PartsError, TreeParts};
 
 use arena::Arena;
 
