@@ -105,7 +105,7 @@ mod tests {
     fn rows_that_are_equal_in_any_set_are_in_one_group() {
         for source in SOURCES {
             for set in source.sets {
-                let inside = |name: &&str| set.number_names().any(|other| other == **name);
+                let inside = |name: &&str| set.number_names().any(|other| other == *name);
                 assert!(source.identity.iter().all(|name| inside(&name)), "{}, {}", source.name, set.name);
             }
         }
