@@ -95,7 +95,10 @@ mod tests {
     #[test]
     fn a_full_run_writes_the_card() {
         let shown = shown(&args(false), Ok("/py".into()));
-        assert!(shown.starts_with("eval --data /d --out ") && shown.ends_with("models/QUALITY.md --python /py"), "{shown}");
+        assert!(
+            shown.starts_with("eval --data /d --out ") && shown.ends_with("models/QUALITY.md --python /py"),
+            "{shown}"
+        );
     }
 
     #[test]

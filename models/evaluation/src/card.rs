@@ -42,7 +42,14 @@ to normal rows only. Definitions with the treatment of ties: `models/evaluation/
 fn write_dataset(card: &mut String, dataset: &DatasetReport) {
     line(card, &format!("\n## {}\n\n{}\n", dataset.name, dataset.about));
     let weighted = dataset.families.iter().any(|family| family.weight.is_some());
-    line(card, if weighted { "| rows | fit | calibration | validation | different | stands for |" } else { "| rows | fit | calibration | validation | different |" });
+    line(
+        card,
+        if weighted {
+            "| rows | fit | calibration | validation | different | stands for |"
+        } else {
+            "| rows | fit | calibration | validation | different |"
+        },
+    );
     line(card, if weighted { "|---|--:|--:|--:|--:|--:|" } else { "|---|--:|--:|--:|--:|" });
     for family in &dataset.families {
         let [fit, calibration, validation] = family.rows;
@@ -123,16 +130,28 @@ fn write_parity(card: &mut String, report: &Report) {
         return line(card, "Not measured.");
     };
     let (difference, error) = parity.difference();
-    line(card, &format!(
-        "The same trees: {} rows of UNSW-NB15 score the same within {:.1e}.\n\nFitted here and there, all columns of UNSW-NB15, {SEEDS} seeds: \
+    line(
+        card,
+        &format!(
+            "The same trees: {} rows of UNSW-NB15 score the same within {:.1e}.\n\nFitted here and there, all columns of UNSW-NB15, {SEEDS} seeds: \
          AUC {:.4} (standard deviation {:.4}) here, {:.4} ({:.4}) there; difference {difference:+.4}, standard error {error:.4}.",
-        parity.rows, rounded_up(parity.largest_difference), parity.here.mean, parity.here.deviation,
-        parity.scikit_learn.mean, parity.scikit_learn.deviation,
-    ));
+            parity.rows,
+            rounded_up(parity.largest_difference),
+            parity.here.mean,
+            parity.here.deviation,
+            parity.scikit_learn.mean,
+            parity.scikit_learn.deviation,
+        ),
+    );
 }
 
 fn write_costs(card: &mut String, costs: &[Cost]) {
-    line(card, &format!("\n## Speed\n\nAll columns of UNSW-NB15, one core, microseconds a row, in a batch of {BATCH} and alone. Depends on the machine.\n"));
+    line(
+        card,
+        &format!(
+            "\n## Speed\n\nAll columns of UNSW-NB15, one core, microseconds a row, in a batch of {BATCH} and alone, the quickest of several runs. Depends on the machine.\n"
+        ),
+    );
     line(card, "| model | batch | alone | times scikit-learn's, batch | alone |");
     line(card, "|---|--:|--:|--:|--:|");
     for cost in costs {

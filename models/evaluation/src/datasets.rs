@@ -82,7 +82,10 @@ impl Dataset {
         let mut reader = csv::Reader::from_reader(csv);
         let headers = reader.headers().context("the header is not readable")?.clone();
         let find = |name: &str| {
-            headers.iter().position(|header| header.trim() == name).with_context(|| format!("there is no column {name:?}"))
+            headers
+                .iter()
+                .position(|header| header.trim() == name)
+                .with_context(|| format!("there is no column {name:?}"))
         };
         let label_at = find(source.label)?;
         let mut data = Self::empty(source);
@@ -93,12 +96,14 @@ impl Dataset {
             let record = record.context("a line is damaged")?;
             let line = record.position().map_or(0, csv::Position::line);
             let label = record[label_at].trim();
-            let family = source.family(label).with_context(|| format!("line {line}: the label {label:?} is unknown"))?;
+            let family =
+                source.family(label).with_context(|| format!("line {line}: the label {label:?} is unknown"))?;
             data.family.push(family);
             for ((name, column), at) in data.numbers.iter_mut().zip(&numbers_at) {
-                let value: f32 = record[*at].trim().parse().ok().filter(|value: &f32| value.is_finite()).with_context(
-                    || format!("line {line}: {:?} in column {name:?} is not a finite number", &record[*at]),
-                )?;
+                let value: f32 =
+                    record[*at].trim().parse().ok().filter(|value: &f32| value.is_finite()).with_context(|| {
+                        format!("line {line}: {:?} in column {name:?} is not a finite number", &record[*at])
+                    })?;
                 column.push(value);
             }
             for ((_, column), at) in data.words.iter_mut().zip(&words_at) {

@@ -136,11 +136,8 @@ fn dataset(data: &Prepared, floors: Option<&Floors>, options: Options) -> Result
         eprintln!("{}: {}", data.data.source.name, set.set.name);
         let mut models = Vec::new();
         one_class(&jury, set, floors, &mut models)?;
-        let left_out: Vec<u16> = if options.leave_out && floors::leaves_out(set) {
-            data.data.source.attacks().collect()
-        } else {
-            vec![]
-        };
+        let left_out: Vec<u16> =
+            if options.leave_out && floors::leaves_out(set) { data.data.source.attacks().collect() } else { vec![] };
         supervised(&jury, set, &left_out, &mut models)?;
         if let Some(floors) = floors {
             let scores = |model: &str| floors.scores(data, set, model);
@@ -163,12 +160,7 @@ fn dataset(data: &Prepared, floors: Option<&Floors>, options: Options) -> Result
     Ok(DatasetReport { name: source.name, about: source.about, families, sets })
 }
 
-fn one_class(
-    jury: &Jury<'_>,
-    set: &PreparedSet,
-    floors: Option<&Floors>,
-    models: &mut Vec<ModelReport>,
-) -> Result<()> {
+fn one_class(jury: &Jury<'_>, set: &PreparedSet, floors: Option<&Floors>, models: &mut Vec<ModelReport>) -> Result<()> {
     let data = jury.data;
     let normal = set.rows.select(Axis(0), &data.fit_normal);
     let mut all = Vec::new();
@@ -249,7 +241,9 @@ impl Jury<'_> {
         let intervals = self.resamples.intervals(&self.alike, |weight| {
             let of = |wanted: bool| {
                 let rows = families.iter().zip(&flagged).zip(weight);
-                rows.filter(|((of, flag), _)| **of == family && (**flag || !wanted)).map(|(_, weight)| weight).sum::<f64>()
+                rows.filter(|((of, flag), _)| **of == family && (**flag || !wanted))
+                    .map(|(_, weight)| weight)
+                    .sum::<f64>()
             };
             vec![of(true) / of(false)]
         });

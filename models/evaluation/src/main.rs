@@ -38,8 +38,11 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let sources = if args.quick { &SOURCES[..1] } else { &SOURCES[..] };
-    let options =
-        if args.quick { Options { resamples: 50, leave_out: false } } else { Options { resamples: 200, leave_out: true } };
+    let options = if args.quick {
+        Options { resamples: 50, leave_out: false }
+    } else {
+        Options { resamples: 200, leave_out: true }
+    };
     let mut prepared = Vec::new();
     for source in sources {
         eprintln!("reading {}", source.name);

@@ -85,14 +85,16 @@ impl Parity {
         let rows = set.rows.select(Axis(0), &data.validation[..data.validation.len().min(ROWS)]);
         let theirs = floors.scores(data, set, "isolation_forest")?.validation;
         let difference = |(ours, theirs): (&f64, &f64)| (ours - theirs).abs();
-        let largest_difference = forest.score_batch(rows.view()).iter().zip(&theirs).map(difference).fold(0.0, f64::max);
+        let largest_difference =
+            forest.score_batch(rows.view()).iter().zip(&theirs).map(difference).fold(0.0, f64::max);
         let normal = set.rows.select(Axis(0), &data.fit_normal);
         let validation = set.rows.select(Axis(0), &data.validation);
         let (mut here, mut scikit_learn) = (Vec::new(), Vec::new());
         for seed in 0..SEEDS {
             let ours = contestants::isolation_forest(normal.view(), SEED + u64::from(seed))?;
             here.push(auc(data, &ours.score_batch(validation.view()).to_vec()));
-            let Scores { validation: theirs, .. } = floors.scores(data, set, &format!("isolation_forest.seed_{seed}"))?;
+            let Scores { validation: theirs, .. } =
+                floors.scores(data, set, &format!("isolation_forest.seed_{seed}"))?;
             scikit_learn.push(auc(data, &theirs));
         }
         ensure!(largest_difference.is_finite(), "scores that are no numbers cannot be compared");

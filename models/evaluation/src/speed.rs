@@ -65,21 +65,16 @@ fn score_all(model: &dyn Supervised, rows: ArrayView2<'_, f32>) {
     }
 }
 
-fn cost(
-    model: &str,
-    rows: &Array2<f32>,
-    batch: impl Fn(ArrayView2<'_, f32>),
-    single: impl Fn(&[f32]) -> f64,
-) -> Cost {
+fn cost(model: &str, rows: &Array2<f32>, batch: impl Fn(ArrayView2<'_, f32>), single: impl Fn(&[f32]) -> f64) -> Cost {
     let one = |row: usize| rows.row(row % rows.nrows()).to_vec();
     let few: Vec<Vec<f32>> = (0..1000).map(one).collect();
     let count = rows.nrows() as f64;
     Cost {
         model: model.to_owned(),
         floor: false,
-        batch_us: 1e6 * median_seconds(9, || batch(rows.view())) / count,
+        batch_us: 1e6 * least_seconds(20, || batch(rows.view())) / count,
         single_us: 1e6
-            * median_seconds(9, || {
+            * least_seconds(20, || {
                 for row in &few {
                     black_box(single(black_box(row)));
                 }
@@ -88,17 +83,13 @@ fn cost(
     }
 }
 
-/// The median of several runs; the first, which warms up, does not count.
+/// The quickest of several runs: what else a machine does can only add to it.
 #[expect(clippy::disallowed_methods, reason = "measures time")]
-fn median_seconds(runs: usize, call: impl Fn()) -> f64 {
-    let mut taken: Vec<f64> = (0..=runs)
-        .map(|_| {
-            let start = Instant::now();
-            call();
-            start.elapsed().as_secs_f64()
-        })
-        .skip(1)
-        .collect();
-    taken.sort_by(f64::total_cmp);
-    taken[taken.len() / 2]
+fn least_seconds(runs: usize, call: impl Fn()) -> f64 {
+    let seconds = || {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64()
+    };
+    (0..runs).map(|_| seconds()).fold(f64::INFINITY, f64::min)
 }

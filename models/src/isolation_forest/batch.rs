@@ -12,10 +12,12 @@ use super::arena::Arena;
 /// Levels that fit; sub-samples of up to 256 rows have no more.
 const LEVELS: u32 = 8;
 const SLOTS: usize = 1 << LEVELS;
+/// Levels whose splits are all compared, see [`Heap::upper_levels`].
+const UPPER: u32 = 3;
 /// Rows that walk through a tree side by side: none waits for another's load.
-const LANES: usize = 4;
+const LANES: usize = 16;
 /// Groups of lanes for each turn through the trees: their values and one tree fit in the first-level cache.
-const GROUPS: usize = 8;
+const GROUPS: usize = 4;
 /// With fewer rows it is quicker to walk the trees as they are than to lay them out again.
 const ROWS_MIN: usize = 256;
 
@@ -29,29 +31,29 @@ struct Heap {
 #[derive(Clone, Copy)]
 struct Split {
     /// [`key`] of the threshold.
-    threshold: u32,
+    threshold: i32,
     feature: u32,
 }
 
 /// A whole number for each value, in the order in which values are compared; zeros are equal, NaN is above all. Whole
 /// numbers leave the outcome of a comparison where an addition finds it.
-fn key(value: f32) -> u32 {
+fn key(value: f32) -> i32 {
     if value.is_nan() {
-        return u32::MAX;
+        return i32::MAX;
     }
-    let bits = (value + 0.0).to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+    let bits = (value + 0.0).to_bits().cast_signed();
+    if bits < 0 { bits ^ i32::MAX } else { bits }
 }
 
 /// [`Arena::path_sum`] of each row; none if the forest or the batch does not suit.
 pub(super) fn path_sums(arena: &Arena, rows: ArrayView2<'_, f32>) -> Option<Vec<f64>> {
     let depth = arena.depth();
-    if depth > LEVELS || rows.nrows() < ROWS_MIN {
+    if !(UPPER..=LEVELS).contains(&depth) || rows.nrows() < ROWS_MIN {
         return None;
     }
     let heaps: Vec<Heap> = arena.roots().iter().map(|&root| Heap::new(arena, root, depth)).collect();
     let mut sums = vec![0.0; rows.nrows()];
-    let mut groups = vec![[0_u32; LANES]; GROUPS * rows.ncols()];
+    let mut groups = vec![[0_i32; LANES]; GROUPS * rows.ncols()];
     for (block, sums) in sums.chunks_mut(GROUPS * LANES).enumerate() {
         let first = block * GROUPS * LANES;
         for at in 0..sums.len() {
@@ -94,9 +96,9 @@ impl Heap {
 
     /// `h(x)` of the rows in the lanes.
     #[inline(always)]
-    fn walk(&self, columns: &[[u32; LANES]], depth: u32) -> [f64; LANES] {
-        let mut slots = [1_usize; LANES];
-        for _ in 0..depth {
+    fn walk(&self, columns: &[[i32; LANES]], depth: u32) -> [f64; LANES] {
+        let mut slots = self.upper_levels(columns);
+        for _ in UPPER..depth {
             for (lane, slot) in slots.iter_mut().enumerate() {
                 let Split { threshold, feature } = self.splits[*slot % SLOTS];
                 let goes_right = threshold < columns[feature as usize][lane];
@@ -105,4 +107,24 @@ impl Heap {
         }
         slots.map(|slot| self.path_lengths[(slot - (1 << depth)) % SLOTS])
     }
+    /// The slots of the lanes after [`UPPER`] levels. All seven splits are compared in all lanes, which the processor does
+    /// for several lanes at once; then the comparisons that were on the way choose.
+    #[inline(always)]
+    fn upper_levels(&self, columns: &[[i32; LANES]]) -> [usize; LANES] {
+        let right = |slot: usize| {
+            let Split { threshold, feature } = self.splits[slot];
+            columns[feature as usize].map(|value| -i32::from(threshold < value))
+        };
+        let first = right(1);
+        let second = choose(first, right(3), right(2));
+        let third = choose(first, choose(second, right(7), right(6)), choose(second, right(5), right(4)));
+        let slot = |lane: usize| (8 - 4 * first[lane] - 2 * second[lane] - third[lane]) as usize;
+        std::array::from_fn(slot)
+    }
+}
+
+/// Lane by lane: `yes` where the mask is all ones, `no` where it is zero.
+#[inline(always)]
+fn choose(mask: [i32; LANES], yes: [i32; LANES], no: [i32; LANES]) -> [i32; LANES] {
+    std::array::from_fn(|lane| (mask[lane] & yes[lane]) | (!mask[lane] & no[lane]))
 }

@@ -37,14 +37,27 @@ pub const SOURCE: Source = Source {
 
 /// Packets, octets, rates, inter-arrival times, jitter and handshake times of one flow.
 const COUNTERS: &[&str] = &[
-    "dur", "spkts", "dpkts", "sbytes", "dbytes", "rate", "sload", "dload", "sinpkt", "dinpkt", "sjit", "djit", "tcprtt",
-    "synack", "ackdat", "smean", "dmean",
+    "dur", "spkts", "dpkts", "sbytes", "dbytes", "rate", "sload", "dload", "sinpkt", "dinpkt", "sjit", "djit",
+    "tcprtt", "synack", "ackdat", "smean", "dmean",
 ];
 
 /// Losses, windows, application fields, and counts over the last 100 flows.
 const MORE: &[&str] = &[
-    "sloss", "dloss", "swin", "dwin", "trans_depth", "response_body_len", "is_ftp_login", "ct_ftp_cmd",
-    "ct_flw_http_mthd", "ct_srv_src", "ct_srv_dst", "ct_dst_ltm", "ct_src_ltm", "ct_src_dport_ltm", "ct_dst_sport_ltm",
+    "sloss",
+    "dloss",
+    "swin",
+    "dwin",
+    "trans_depth",
+    "response_body_len",
+    "is_ftp_login",
+    "ct_ftp_cmd",
+    "ct_flw_http_mthd",
+    "ct_srv_src",
+    "ct_srv_dst",
+    "ct_dst_ltm",
+    "ct_src_ltm",
+    "ct_src_dport_ltm",
+    "ct_dst_sport_ltm",
     "ct_dst_src_ltm",
 ];
 

@@ -27,8 +27,7 @@ impl Resamples {
         for (row, (family, group)) in family.iter().zip(group).enumerate() {
             strata.entry(*family).or_default().entry(*group).or_default().push(row);
         }
-        let strata: Vec<Vec<Vec<usize>>> =
-            strata.into_values().map(|groups| groups.into_values().collect()).collect();
+        let strata: Vec<Vec<Vec<usize>>> = strata.into_values().map(|groups| groups.into_values().collect()).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let draw = |_| {
             let mut times = vec![0_u16; family.len()];

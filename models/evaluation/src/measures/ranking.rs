@@ -62,7 +62,8 @@ mod tests {
 
     /// The definitions, threshold by threshold and pair by pair.
     fn naive(scores: &[f64], attacks: &[bool], weight: &[f64], rates: [f64; 2]) -> [f64; 4] {
-        let sum = |wanted: &dyn Fn(usize) -> bool| (0..scores.len()).filter(|i| wanted(*i)).map(|i| weight[i]).sum::<f64>();
+        let sum =
+            |wanted: &dyn Fn(usize) -> bool| (0..scores.len()).filter(|i| wanted(*i)).map(|i| weight[i]).sum::<f64>();
         let (positive, negative) = (sum(&|i| attacks[i]), sum(&|i| !attacks[i]));
         let mut auc = 0.0;
         for i in (0..scores.len()).filter(|i| attacks[*i]) {
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn equal_scores_are_worth_a_coin() {
-        let [auc, precision, tpr, _] = Ranking::new(&[1.0; 4]).measure(&[true, false, false, false], &[1.0; 4], [0.5; 2]);
+        let [auc, precision, tpr, _] =
+            Ranking::new(&[1.0; 4]).measure(&[true, false, false, false], &[1.0; 4], [0.5; 2]);
         assert_eq!((auc, precision, tpr), (0.5, 0.25, 0.0));
     }
 }
