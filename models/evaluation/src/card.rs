@@ -194,5 +194,5 @@ fn percent(interval: &Interval) -> String {
 
 /// To a power of ten, upwards: the rounding of sums is no figure to compare.
 fn rounded_up(difference: f64) -> f64 {
-    if difference > 0.0 { 10.0_f64.powi(difference.log10().ceil().clamp(-300.0, 300.0) as i32) } else { 0.0 }
+    (-18..=0).map(|exponent| 10.0_f64.powi(exponent)).find(|power| *power >= difference).unwrap_or(difference)
 }

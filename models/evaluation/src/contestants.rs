@@ -22,8 +22,11 @@ pub struct SupervisedModel {
     /// Name in the card.
     pub name: &'static str,
     /// Fits it to rows, their classes (0 is normal; not every class need occur), the number of classes, a seed.
-    pub fit: fn(ArrayView2<'_, f32>, &[u16], u16, u64) -> Result<Box<dyn Supervised>>,
+    pub fit: FitSupervised,
 }
+
+/// Fits a classifier.
+pub type FitSupervised = fn(ArrayView2<'_, f32>, &[u16], u16, u64) -> Result<Box<dyn Supervised>>;
 
 /// What a classifier can do.
 pub trait Supervised: Send + Sync {

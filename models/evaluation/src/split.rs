@@ -106,7 +106,7 @@ mod tests {
         for source in SOURCES {
             for set in source.sets {
                 let inside = |name: &&str| set.number_names().any(|other| other == *name);
-                assert!(source.identity.iter().all(|name| inside(&name)), "{}, {}", source.name, set.name);
+                assert!(source.identity.iter().all(inside), "{}, {}", source.name, set.name);
             }
         }
     }

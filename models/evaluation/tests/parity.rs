@@ -11,7 +11,7 @@ fn rows() -> Array2<f32> {
         let value = (unit.powi(3) * 1000.0) as f32;
         value
     });
-    Array2::from_shape_vec((10_000, 5), values.collect()).unwrap()
+    Array2::from_shape_vec((10_000, 5), values.collect()).expect("as many values as the shape has")
 }
 
 /// Forest and scores of scikit-learn 1.9.1: 20 trees on 64 of the first 2,000 rows each, scores as `f32`.

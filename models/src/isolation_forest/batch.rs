@@ -113,18 +113,18 @@ impl Heap {
     fn upper_levels(&self, columns: &[[i32; LANES]]) -> [usize; LANES] {
         let right = |slot: usize| {
             let Split { threshold, feature } = self.splits[slot];
-            columns[feature as usize].map(|value| -i32::from(threshold < value))
+            columns[feature as usize].map(|value| 0_u32.wrapping_sub(u32::from(threshold < value)))
         };
         let first = right(1);
         let second = choose(first, right(3), right(2));
         let third = choose(first, choose(second, right(7), right(6)), choose(second, right(5), right(4)));
-        let slot = |lane: usize| (8 - 4 * first[lane] - 2 * second[lane] - third[lane]) as usize;
+        let slot = |lane: usize| (8 | first[lane] & 4 | second[lane] & 2 | third[lane] & 1) as usize;
         std::array::from_fn(slot)
     }
 }
 
 /// Lane by lane: `yes` where the mask is all ones, `no` where it is zero.
 #[inline(always)]
-fn choose(mask: [i32; LANES], yes: [i32; LANES], no: [i32; LANES]) -> [i32; LANES] {
+fn choose(mask: [u32; LANES], yes: [u32; LANES], no: [u32; LANES]) -> [u32; LANES] {
     std::array::from_fn(|lane| (mask[lane] & yes[lane]) | (!mask[lane] & no[lane]))
 }

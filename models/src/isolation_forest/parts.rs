@@ -181,9 +181,12 @@ mod tests {
             let mut arrays = Self::default();
             for (at, node) in (0_i64..).zip(forest.nodes(tree)) {
                 let (feature, threshold, links, samples) = match node {
-                    super::super::Node::Split { feature, threshold, right } => {
-                        (feature as i64, f64::from(threshold), [at + 1, right as i64], 0)
-                    }
+                    super::super::Node::Split { feature, threshold, right } => (
+                        i64::try_from(feature).unwrap(),
+                        f64::from(threshold),
+                        [at + 1, i64::try_from(right).unwrap()],
+                        0,
+                    ),
                     super::super::Node::Leaf { samples, .. } => (-2, -2.0, [-1, -1], i64::from(samples)),
                 };
                 arrays.0.push(feature);
