@@ -52,7 +52,7 @@ impl IsolationForest {
     /// The forest of `trees`, each grown on `sample_size` rows of `features` columns. `-score_samples` of scikit-learn
     /// and [`score`](Self::score) of this forest are then the same number for rows of `f32`, up to the rounding of sums.
     ///
-    /// A threshold that is no `f32` is rounded down: for each `f32` x, `x <= threshold` and `x <= rounded` are the same.
+    /// A threshold that is no `f32` is rounded down: for each finite `f32` x, `x <= threshold` and `x <= rounded` are the same.
     ///
     /// # Errors
     /// The first thing that keeps the arrays from being trees, or the trees from being an Isolation Forest: too deep for
@@ -142,11 +142,11 @@ mod tests {
             (TreeParts { feature: &[], threshold: &[], left: &[], right: &[], samples: &[] }, PartsError::Lengths(0)),
             (stump(&[1, -1, -1], &[3, -1, -1]), PartsError::Links(0)),
             (stump(&[0, -1, -1], &[2, -1, -1]), PartsError::Links(0)),
-            (stump(&[1, 0, -1], &[2, 2, -1]), PartsError::Links(0)),
+            (TreeParts { feature: &[1, 0, 0], ..stump(&[1, 0, -1], &[2, 2, -1]) }, PartsError::Links(0)),
             (stump(&[-1, -1, -1], &[-1, -1, -1]), PartsError::Links(0)),
             (TreeParts { feature: &[-1, 0, 0], ..good }, PartsError::Node { tree: 0, node: 0 }),
             (TreeParts { threshold: &[f64::NAN, 0.0, 0.0], ..good }, PartsError::Node { tree: 0, node: 0 }),
-            (TreeParts { threshold: &[1e300, 0.0, 0.0], ..good }, PartsError::Node { tree: 0, node: 0 }),
+            (TreeParts { threshold: &[-1e300, 0.0, 0.0], ..good }, PartsError::Node { tree: 0, node: 0 }),
             (TreeParts { samples: &[4, -2, 2], ..good }, PartsError::Node { tree: 0, node: 1 }),
         ] {
             assert_eq!(IsolationForest::from_parts(&[tree], 2, 4), Err(expected), "{tree:?}");
