@@ -20,8 +20,10 @@
 //! are above every threshold, so any row has one well-defined score.
 
 mod arena;
+mod batch;
 mod grow;
 mod params;
+mod parts;
 mod serial;
 
 use ndarray::{Array1, ArrayView2};
@@ -30,6 +32,7 @@ pub(crate) use arena::{RawNode, TreeError};
 pub(crate) use grow::draw;
 pub(crate) use params::check_rows;
 pub use params::{FitError, IsolationForestParams, MAX_FEATURES, MAX_SAMPLE_SIZE, MAX_TREES, ParamsError, ValidParams};
+pub use parts::{PartsError, TreeParts};
 
 use arena::Arena;
 
@@ -89,8 +92,7 @@ impl IsolationForest {
     #[must_use]
     pub fn score(&self, row: &[f32]) -> f64 {
         self.check_width(row.len());
-        let mean_path = self.arena.path_sum(row) / f64::from(self.trees());
-        (-mean_path / self.average_path).exp2()
+        self.score_of(self.arena.path_sum(row))
     }
 
     /// Scores of `rows`, one example a row: bit for bit what [`score`](Self::score) gives for each.
@@ -100,6 +102,9 @@ impl IsolationForest {
     #[must_use]
     pub fn score_batch(&self, rows: ArrayView2<'_, f32>) -> Array1<f64> {
         self.check_width(rows.ncols());
+        if let Some(sums) = batch::path_sums(&self.arena, rows) {
+            return sums.into_iter().map(|sum| self.score_of(sum)).collect();
+        }
         let mut scratch = vec![0.0; rows.ncols()];
         rows.rows()
             .into_iter()
@@ -176,6 +181,11 @@ impl IsolationForest {
     ) -> Result<Self, E> {
         let arena = Arena::assemble(nodes, features, sample_size)?;
         Ok(Self { features, sample_size, average_path: average_path_length(sample_size), arena })
+    }
+
+    fn score_of(&self, path_sum: f64) -> f64 {
+        let mean_path = path_sum / f64::from(self.trees());
+        (-mean_path / self.average_path).exp2()
     }
 
     fn check_width(&self, width: usize) {

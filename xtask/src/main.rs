@@ -10,6 +10,7 @@ mod test;
 mod check;
 
 mod bench;
+mod eval;
 mod lab;
 mod verify;
 
@@ -46,6 +47,8 @@ enum Task {
     Verify(verify::Args),
     /// Measure speed and memory, as root
     Bench(bench::Args),
+    /// Measure the models on labelled data and write models/QUALITY.md
+    Eval(eval::Args),
     /// Play scenarios of real traffic in network namespaces, as root
     Lab(lab::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::run(&args),
         Task::Verify(args) => verify::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Eval(args) => eval::run(&args),
         Task::Lab(args) => lab::run(&args),
     };
     match done {

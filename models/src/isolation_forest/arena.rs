@@ -93,6 +93,27 @@ impl Arena {
         })
     }
 
+    /// Depth of the deepest leaf.
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The first node of each tree.
+    pub(super) fn roots(&self) -> &[u32] {
+        &self.roots
+    }
+
+    /// `depth + c(samples)` of a node.
+    pub(super) fn expected_path(&self, node: u32) -> f64 {
+        self.expected_path[node as usize]
+    }
+
+    /// Feature, threshold and right child of a split, whose left child is the next node; none for a leaf.
+    pub(super) fn split(&self, node: u32) -> Option<(u16, f32, u32)> {
+        let Packed { threshold, feature, skip } = self.hot[node as usize];
+        (skip != 0).then(|| (feature, threshold, node + u32::from(skip)))
+    }
+
     /// Sum of `h(row)` over the trees, always added in the same order.
     pub(super) fn path_sum(&self, row: &[f32]) -> f64 {
         let mut sum = 0.0;

@@ -185,6 +185,25 @@ fn batches_score_as_single_rows_do() {
     }
 }
 
+/// Sizes around those at which the walk changes, values that no threshold knows, trees of any depth.
+#[test]
+fn large_batches_score_as_single_rows_do_bit_for_bit() {
+    for (sample_size, count) in [(2, 300), (16, 255), (100, 256), (256, 257), (256, 1000), (257, 300), (1000, 300)] {
+        let forest = IsolationForestParams::new().sample_size(sample_size).trees(19).check().unwrap();
+        let forest = forest.fit(gaussian(1200, 5, 8).view()).unwrap();
+        let mut rows = gaussian(count, 5, 9);
+        for (row, value) in [(3, f32::NAN), (100, f32::INFINITY), (200, f32::NEG_INFINITY), (254, -0.0)] {
+            rows[[row, row % 5]] = value;
+        }
+        let column_major = rows.t().as_standard_layout().into_owned();
+        let expected: Vec<u64> = rows.rows().into_iter().map(|row| forest.score(&row.to_vec()).to_bits()).collect();
+        for batch in [rows.view(), column_major.t()] {
+            let scores = forest.score_batch(batch).map(|score| score.to_bits()).to_vec();
+            assert_eq!(scores, expected, "{count} rows, sample size {sample_size}");
+        }
+    }
+}
+
 #[test]
 fn the_extreme_column_gets_the_largest_contribution() {
     let forest = fit(&gaussian(1000, 8, 7), 3);
