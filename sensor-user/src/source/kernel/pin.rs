@@ -40,15 +40,17 @@ impl Pins {
     /// # Errors
     /// When it is not in a BPF filesystem, cannot be made, or another sensor uses it.
     pub fn open(dir: &Path) -> Result<Self> {
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error).with_context(|| format!("make {}: {MOUNT}", dir.display())),
-        }
+        };
         let filesystem = statfs(dir).with_context(|| format!("look at {}", dir.display()))?;
         if filesystem.filesystem_type() != BPF_FS_MAGIC {
-            // Only if it is empty: it may have been made just now.
-            let _ = fs::remove_dir(dir);
+            if is_new {
+                // Of no use, and empty; if it cannot be removed, it does no harm.
+                let _ = fs::remove_dir(dir);
+            }
             bail!("{} is not in a BPF filesystem: {MOUNT}", dir.display());
         }
         let folder = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
