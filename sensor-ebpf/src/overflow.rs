@@ -22,7 +22,7 @@ pub const TICK_SHIFT: u32 = 27;
 /// Slots of a bucket that are kept for flows that have proven themselves.
 pub const RESERVED: u64 = 1;
 
-/// How many flows the table takes in. Besides, strangers leave [`RESERVED`] slots of each bucket free.
+/// How many flows the table takes in. When it is no longer open, strangers leave [`RESERVED`] slots of each bucket free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live flows below which every new one gets a slot.

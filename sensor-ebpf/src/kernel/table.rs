@@ -149,10 +149,8 @@ extern "C" fn leuko_claim() -> u32 {
     };
     // SAFETY: this CPU's own element, which nobody writes meanwhile.
     let newcomer = unsafe { &*newcomer };
-    let spare = match admission(state, newcomer) {
-        Admission::Refused => return u32::MAX,
-        Admission::Stranger => RESERVED,
-        Admission::Proven => 0,
+    let Some(spare) = admission(state, newcomer) else {
+        return u32::MAX;
     };
     let (first, second) = (free_slots(newcomer.first), free_slots(newcomer.second));
     let (preferred, other) = if first <= CROWDED && second > first {
@@ -182,33 +180,23 @@ extern "C" fn leuko_claim() -> u32 {
     }
 }
 
-/// What a new flow may have.
-enum Admission {
-    /// No slot.
-    Refused,
-    /// A slot that is not reserved.
-    Stranger,
-    /// Any slot.
-    Proven,
-}
-
-/// Whether a new flow may have a slot: see [`Limits`].
+/// How many slots of a bucket a new flow has to leave free, if it may have one at all: see [`Limits`].
 #[inline(always)]
-fn admission(state: *mut TableState, newcomer: &Newcomer) -> Admission {
+fn admission(state: *mut TableState, newcomer: &Newcomer) -> Option<u64> {
     const ANSWER: u8 = Proof::Answer as u8;
     const ACKNOWLEDGEMENT: u8 = Proof::Acknowledgement as u8;
     const ESTABLISHED: u8 = Proof::Established as u8;
     let limits = Limits::of(maps::buckets() * BUCKET_SLOTS);
     match newcomer.proof {
-        ESTABLISHED => return Admission::Proven,
-        ACKNOWLEDGEMENT if handshakes::is_acknowledged(newcomer) => return Admission::Proven,
+        ESTABLISHED => return Some(0),
+        ACKNOWLEDGEMENT if handshakes::is_acknowledged(newcomer) => return Some(0),
         _ => {}
     }
     // SAFETY: fields of the one element of the state map. CPUs race for them: a few flows more or less are admitted.
     unsafe {
         let live = (&raw const (*state).live).read_volatile();
         if live < limits.open {
-            return Admission::Stranger;
+            return Some(0);
         }
         let tick = newcomer.now_ns >> TICK_SHIFT;
         if (&raw const (*state).tick).read_volatile() != tick {
@@ -217,13 +205,13 @@ fn admission(state: *mut TableState, newcomer: &Newcomer) -> Admission {
         }
         if live < limits.closed && (&raw const (*state).admitted).read_volatile() < limits.rate {
             Shared::add64(&raw mut (*state).admitted, 1);
-            return Admission::Stranger;
+            return Some(RESERVED);
         }
     }
     if newcomer.proof == ANSWER {
         handshakes::remember(newcomer);
     }
-    Admission::Refused
+    None
 }
 
 #[inline(always)]
