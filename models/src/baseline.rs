@@ -1,54 +1,68 @@
-//! What is normal here: a forest with named features, its calibration and the usual range of each feature.
+//! What is normal here: an ensemble of models over named features, and the usual range of each feature.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::calibrate::{Calibration, CalibrationError, MAX_SCORES};
-use crate::isolation_forest::{FitError, IsolationForest, ValidParams, check_rows, draw};
+use crate::calibrate::Calibration;
+use crate::ensemble::{Ensemble, EnsembleError, USUAL};
+use crate::explain::{Counterfactual, FeatureSummary, Reference};
+use crate::isolation_forest::{FitError, check_rows, draw};
+use crate::model::ModelKind;
+use crate::one_class::OneClass as _;
 
 /// Fewest rows a baseline is fitted to: 70 to fit, 30 to calibrate, smallest p-value 1/31.
 pub const MIN_ROWS: usize = 100;
+/// Most rows that calibrate; the others fit.
+pub const MAX_CALIBRATION_ROWS: usize = 65_536;
+/// Part of the rows that calibrate, while they are fewer.
+const CALIBRATION_PERCENT: u64 = 30;
 /// Longest column name, in bytes.
 pub const MAX_COLUMN_NAME: usize = 64;
+/// Largest fraction of the training rows that may be taken for something else than normal traffic.
+pub const MAX_CONTAMINATION: f64 = 0.5;
 
 /// A trained model of normal traffic. Written and read by [`format`](mod@crate::format).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
     schema: Vec<String>,
     training: Training,
-    summaries: Vec<FeatureSummary>,
-    forest: IsolationForest,
-    calibration: Calibration,
+    metrics: Metrics,
+    reference: Reference,
+    ensemble: Ensemble,
 }
+
+/// What was measured of a model, by name; the unit is in the name.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// What a baseline is fitted with, as the caller wrote it: [`check`](Self::check) turns it into
+/// [`ValidBaselineParams`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaselineParams {
+    recipe: Vec<(ModelKind, f64)>,
+    contamination: f64,
+    seed: u64,
+}
+
+/// Parameters that were checked; they can [`fit`](Self::fit).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidBaselineParams(BaselineParams);
 
 /// Where a baseline comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Training {
-    /// Rows given; those not used to fit were used to calibrate.
+    /// Rows given; those not used to fit were used to calibrate, or left out as contamination.
     pub rows: u32,
-    /// Rows the forest was fitted to.
+    /// Rows the models were fitted to.
     pub fit_rows: u32,
-    /// Seed of the split and of the forest.
+    /// Seed of the split and of the models.
     pub seed: u64,
     /// Event time of the training, seconds since the Unix epoch, as the caller gave it.
     pub trained_at_s: u64,
-}
-
-/// The usual range of one feature over all training rows, in its own unit. Quantiles by nearest rank: each is a value
-/// that was seen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FeatureSummary {
-    /// Half of the rows are at or below.
-    pub median: f32,
-    /// 99 % of the rows are at or below.
-    pub p99: f32,
-    /// 1 % of the rows are at or below.
-    pub p01: f32,
 }
 
 /// Why a row is anomalous: one feature, its value, and what is usual.
@@ -69,17 +83,20 @@ pub struct Explanation {
 }
 
 /// Training data that no baseline can be fitted to.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum BaselineError {
-    /// The rows do not suit a forest, or are fewer than [`MIN_ROWS`].
+    /// The rows do not suit the models, or are fewer than [`MIN_ROWS`].
     #[error(transparent)]
     Fit(#[from] FitError),
     /// The schema does not name each column once.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The scores of the calibration rows are unusable.
+    /// The models cannot be fitted or calibrated.
     #[error(transparent)]
-    Calibration(#[from] CalibrationError),
+    Ensemble(#[from] EnsembleError),
+    /// A fraction that is out of range.
+    #[error("contamination {0}: choose a fraction from 0 to {MAX_CONTAMINATION}, 0 if all rows are known to be normal")]
+    Contamination(f64),
 }
 
 /// Columns that are not the expected ones.
@@ -108,52 +125,144 @@ pub enum SchemaError {
     Name(usize),
 }
 
-impl Baseline {
-    /// Fits a baseline to `rows` of normal traffic, one example a row, one column for each name in `schema`.
-    ///
-    /// A seeded random 70 % of the rows fit the forest, the others (at most [`MAX_SCORES`]) calibrate it: p-values are
-    /// only honest on rows the forest has not seen. `trained_at_s` is seconds since the Unix epoch and is only kept.
+impl BaselineParams {
+    /// The [usual models](USUAL), no contamination, seed 0.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { recipe: USUAL.to_vec(), contamination: 0.0, seed: 0 }
+    }
+
+    /// The models, each with its weight.
+    #[must_use]
+    pub fn recipe(mut self, recipe: &[(ModelKind, f64)]) -> Self {
+        self.recipe = recipe.to_vec();
+        self
+    }
+
+    /// Fraction of the training rows that are not normal, nobody knows which: that many of the rows that look most
+    /// anomalous to a fit on the other half of the rows are left out.
+    #[must_use]
+    pub fn contamination(mut self, fraction: f64) -> Self {
+        self.contamination = fraction;
+        self
+    }
+
+    /// The only source of randomness.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Checks the ranges.
     ///
     /// # Errors
-    /// Fewer than [`MIN_ROWS`] rows, a value that is not finite, or a schema that does not fit the columns.
+    /// A contamination that is out of range. Recipes are checked when they are fitted.
+    pub fn check(self) -> Result<ValidBaselineParams, BaselineError> {
+        if (0.0..=MAX_CONTAMINATION).contains(&self.contamination) {
+            Ok(ValidBaselineParams(self))
+        } else {
+            Err(BaselineError::Contamination(self.contamination))
+        }
+    }
+}
+
+impl Default for BaselineParams {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ValidBaselineParams {
+    /// Fits a baseline to `rows` of normal traffic, one example a row, one column for each name in `schema`.
+    ///
+    /// A seeded random 70 % of the rows fit the models, the others (at most [`MAX_CALIBRATION_ROWS`]) calibrate them:
+    /// p-values are only honest on rows the models have not seen. `trained_at_s` is seconds since the Unix epoch and is
+    /// only kept.
+    ///
+    /// # Errors
+    /// Fewer than [`MIN_ROWS`] rows (after contamination is left out), a value that is not finite, a schema that does not
+    /// fit the columns, or a recipe without models or with weights that are not positive.
     pub fn fit(
+        &self,
         schema: &[&str],
         rows: ArrayView2<'_, f32>,
-        params: ValidParams,
         trained_at_s: u64,
-    ) -> Result<Self, BaselineError> {
+    ) -> Result<Baseline, BaselineError> {
         check_names(schema)?;
         if rows.ncols() != schema.len() {
             return Err(SchemaError::Width { expected: schema.len(), found: rows.ncols() }.into());
         }
-        let (count, _) = check_rows(rows)?;
-        if rows.nrows() < MIN_ROWS {
-            return Err(FitError::TooFewRows { rows: rows.nrows(), needed: MIN_ROWS }.into());
-        }
-        let (fit, held_out) = split(count, params.seed());
-        let forest = params.fit(rows.select(Axis(0), &fit).view())?;
-        let scores = forest.score_batch(rows.select(Axis(0), &held_out).view());
-        Ok(Self {
+        let (given, _) = check_rows(rows)?;
+        let kept = self.without_contamination(rows)?;
+        let rows = match &kept {
+            Some(kept) => kept.view(),
+            None => rows.view(),
+        };
+        let (fit, held_out) = self.split(rows, CALIBRATION_PERCENT)?;
+        let ensemble = self.ensemble(rows, &fit, &held_out)?;
+        Ok(Baseline {
             schema: schema.iter().map(ToString::to_string).collect(),
             training: Training {
-                rows: count,
-                fit_rows: count - u32::try_from(held_out.len()).expect("at most MAX_SCORES"),
-                seed: params.seed(),
+                rows: given,
+                fit_rows: u32::try_from(fit.len()).expect("the number of rows was checked"),
+                seed: self.0.seed,
                 trained_at_s,
             },
-            summaries: rows.columns().into_iter().map(|column| FeatureSummary::of(column.to_vec())).collect(),
-            calibration: Calibration::new(scores.to_vec())?,
-            forest,
+            metrics: Metrics::new(),
+            reference: Reference::fit(rows)?,
+            ensemble,
         })
     }
 
-    /// Raw score of a row, in (0, 1): 0.5 is average, towards 1 is anomalous.
+    /// The rows of each half that are not the most anomalous ones to a fit on the other half; none if all are to be kept.
+    fn without_contamination(&self, rows: ArrayView2<'_, f32>) -> Result<Option<Array2<f32>>, BaselineError> {
+        if self.0.contamination == 0.0 {
+            return Ok(None);
+        }
+        let (half, other) = self.split(rows, 50)?;
+        let mut kept = Vec::with_capacity(rows.nrows());
+        for (fit, judged) in [(&half, &other), (&other, &half)] {
+            let scores = self.ensemble(rows, fit, judged)?.score_batch(rows.select(Axis(0), judged).view());
+            let mut order: Vec<usize> = (0..judged.len()).collect();
+            order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most half of the rows")]
+            let left_out = (self.0.contamination * judged.len() as f64).round() as usize;
+            kept.extend(order[left_out..].iter().map(|at| judged[*at]));
+        }
+        kept.sort_unstable();
+        Ok(Some(rows.select(Axis(0), &kept)))
+    }
+
+    /// Row numbers to fit on and, for `percent` of the rows, to calibrate on; each in ascending order.
+    fn split(&self, rows: ArrayView2<'_, f32>, percent: u64) -> Result<(Vec<usize>, Vec<usize>), BaselineError> {
+        if rows.nrows() < MIN_ROWS {
+            return Err(FitError::TooFewRows { rows: rows.nrows(), needed: MIN_ROWS }.into());
+        }
+        let count = u32::try_from(rows.nrows()).map_err(|_| FitError::TooManyRows(rows.nrows()))?;
+        Ok(split(count, percent, self.0.seed))
+    }
+
+    fn ensemble(
+        &self,
+        rows: ArrayView2<'_, f32>,
+        fit: &[usize],
+        held_out: &[usize],
+    ) -> Result<Ensemble, EnsembleError> {
+        let (fit, held_out) = (rows.select(Axis(0), fit), rows.select(Axis(0), held_out));
+        Ensemble::fit(&self.0.recipe, fit.view(), held_out.view(), self.0.seed)
+    }
+}
+
+impl Baseline {
+    /// Score of a row, in [0, 1): 1 minus the weighted geometric mean of what each model takes for its p-value; see
+    /// [`ensemble`](crate::ensemble).
     ///
     /// # Panics
     /// If `row` does not have one value for each column of the schema.
     #[must_use]
     pub fn score(&self, row: &[f32]) -> f64 {
-        self.forest.score(row)
+        self.ensemble.score(row)
     }
 
     /// Probability that normal traffic scores at least as high as `row`, in (0, 1]; see [`calibrate`](crate::calibrate).
@@ -162,30 +271,40 @@ impl Baseline {
     /// If `row` does not have one value for each column of the schema.
     #[must_use]
     pub fn p_value(&self, row: &[f32]) -> f64 {
-        self.calibration.p_value(self.score(row))
+        self.ensemble.p_value(row)
     }
 
     /// The features that speak most for `row` being anomalous, the strongest first, at most `top`.
     ///
-    /// A share is the feature's part of all positive [contributions](IsolationForest::contributions). Features that do
-    /// not speak for an anomaly are left out, so that an ordinary row may have no explanation at all.
+    /// A share is the feature's part of all positive contributions to the ensemble. Features that do not speak for an
+    /// anomaly are left out, so that an ordinary row may have no explanation at all.
     ///
     /// # Panics
     /// If `row` does not have one value for each column of the schema.
     #[must_use]
     pub fn explain(&self, row: &[f32], top: usize) -> Vec<Explanation> {
         let mut credits: Vec<(usize, f64)> =
-            self.forest.contributions(row).into_iter().enumerate().filter(|(_, credit)| *credit > 0.0).collect();
+            self.ensemble.contributions(row).into_iter().enumerate().filter(|(_, credit)| *credit > 0.0).collect();
         let total: f64 = credits.iter().map(|(_, credit)| credit).sum();
         credits.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         credits.truncate(top);
         credits
             .into_iter()
             .map(|(feature, credit)| {
-                let FeatureSummary { median, p99, p01 } = self.summaries[feature];
+                let FeatureSummary { median, p99, p01 } = self.reference.columns()[feature];
                 Explanation { feature, value: row[feature], median, p99, p01, share: credit / total }
             })
             .collect()
+    }
+
+    /// The change that would give `row` a p-value above `p_value`; see [`explain`](mod@crate::explain).
+    ///
+    /// # Panics
+    /// If `row` does not have one value for each column of the schema.
+    #[must_use]
+    pub fn smallest_change(&self, row: &[f32], p_value: f64) -> Counterfactual {
+        let threshold = self.calibration().quantile(1.0 - p_value);
+        self.reference.smallest_change(&self.ensemble, row, threshold)
     }
 
     /// Checks that rows made for `schema` are rows of this baseline.
@@ -204,6 +323,13 @@ impl Baseline {
         }
     }
 
+    /// This baseline with what was measured of it.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        self
+    }
+
     /// Names of the columns, in order.
     #[must_use]
     pub fn schema(&self) -> &[String] {
@@ -216,66 +342,53 @@ impl Baseline {
         &self.training
     }
 
-    /// The usual range of each column, in the order of the schema.
+    /// What was measured of this baseline when it was trained.
     #[must_use]
-    pub fn summaries(&self) -> &[FeatureSummary] {
-        &self.summaries
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
-    /// The model behind the scores.
+    /// The usual range of each column, in the order of the schema.
     #[must_use]
-    pub fn forest(&self) -> &IsolationForest {
-        &self.forest
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// The models behind the scores.
+    #[must_use]
+    pub fn ensemble(&self) -> &Ensemble {
+        &self.ensemble
     }
 
     /// The scores behind the p-values.
     #[must_use]
     pub fn calibration(&self) -> &Calibration {
-        &self.calibration
+        self.ensemble.calibration()
     }
 
     /// A baseline of parts that were read: each is valid on its own, this checks that they belong together.
     pub(crate) fn from_parts(
-        schema: Vec<String>,
-        training: Training,
-        summaries: Vec<FeatureSummary>,
-        (forest, calibration): (IsolationForest, Calibration),
+        (schema, training, metrics): (Vec<String>, Training, Metrics),
+        reference: Reference,
+        ensemble: Ensemble,
     ) -> Result<Self, &'static str> {
-        let calibrated = u32::try_from(calibration.len()).ok();
         if check_names(&schema).is_err() {
             return Err("the names of the columns are not usable");
         }
-        if schema.len() != forest.features() || schema.len() != summaries.len() {
+        if schema.len() != ensemble.features() || schema.len() != reference.columns().len() {
             return Err("the parts do not have the same columns");
         }
-        if summaries.iter().any(|summary| !summary.is_ordered()) {
-            return Err("the percentiles of a column are out of order");
-        }
-        if forest.sample_size() > training.fit_rows || training.rows.checked_sub(training.fit_rows) != calibrated {
+        let calibrated = u64::try_from(ensemble.calibration().len()).unwrap_or(u64::MAX);
+        if u64::from(training.fit_rows).checked_add(calibrated).is_none_or(|used| used > u64::from(training.rows)) {
             return Err("the numbers of rows do not add up");
         }
-        Ok(Self { schema, training, summaries, forest, calibration })
+        Ok(Self { schema, training, metrics, reference, ensemble })
     }
 }
 
-impl FeatureSummary {
-    /// Of finite values, at least one.
-    fn of(mut values: Vec<f32>) -> Self {
-        values.sort_unstable_by(f32::total_cmp);
-        let percentile = |percent: usize| values[(values.len() * percent).div_ceil(100) - 1];
-        Self { median: percentile(50), p99: percentile(99), p01: percentile(1) }
-    }
-
-    fn is_ordered(&self) -> bool {
-        self.p01.is_finite() && self.p01 <= self.median && self.median <= self.p99 && self.p99.is_finite()
-    }
-}
-
-/// Row numbers to fit on and to calibrate on, each in ascending order.
-fn split(count: u32, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    const CALIBRATION_PERCENT: u64 = 30;
-    let held_out = u64::from(count) * CALIBRATION_PERCENT / 100;
-    let held_out = u32::try_from(held_out.min(MAX_SCORES as u64)).expect("less than count");
+fn split(count: u32, percent: u64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let held_out = u64::from(count) * percent / 100;
+    let held_out = u32::try_from(held_out.min(MAX_CALIBRATION_ROWS as u64)).expect("less than count");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(SPLIT_STREAM);
     let mut order: Vec<u32> = (0..count).collect();
@@ -289,10 +402,10 @@ fn split(count: u32, seed: u64) -> (Vec<usize>, Vec<usize>) {
     (sorted(fit), sorted(calibrate))
 }
 
-/// The forest uses stream 0 of the same seed.
+/// The models use stream 0 of the same seed.
 const SPLIT_STREAM: u64 = 1;
 
-fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
+pub(crate) fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
     let mut seen = HashSet::new();
     let usable = |name: &str| (1..=MAX_COLUMN_NAME).contains(&name.len()) && !name.contains(char::is_control);
     match schema.iter().map(AsRef::as_ref).position(|name| !usable(name) || !seen.insert(name)) {

@@ -60,6 +60,26 @@ impl Calibration {
         ratio(1 + self.len() - below, 1 + self.len())
     }
 
+    /// [`Self::p_value`], but falling on beyond the largest score, where that has one value for all: an exponential tail
+    /// with the mean excess of the scores above the 90th percentile. An order among rows that are all beyond what is
+    /// known, not a promise: what is combined of such values is calibrated anew. In (0, 1].
+    ///
+    /// Source: Pickands, "Statistical inference using extreme order statistics", Annals of Statistics 3 (1975): excesses
+    /// over a high threshold; the exponential is the case between bounded and heavy tails.
+    #[must_use]
+    pub fn tail_p_value(&self, score: f64) -> f64 {
+        const SMALLEST: f64 = 1e-12;
+        let beyond = score - self.max();
+        if beyond.is_nan() || beyond <= 0.0 {
+            return self.p_value(score);
+        }
+        let high = self.sorted.partition_point(|normal| *normal < self.quantile(0.9));
+        let excesses: f64 = self.sorted[high..].iter().map(|normal| normal - self.sorted[high]).sum();
+        let mean = excesses / self.sorted[high..].len() as f64;
+        let fall = if mean > 0.0 { (-beyond / mean).exp() } else { 0.0 };
+        (fall * self.p_value(score)).max(SMALLEST)
+    }
+
     /// The smallest calibration score with at least the fraction `level` of the scores at or below it. Levels outside
     /// of `[0, 1]` are taken as the nearest end, `NaN` as 0.
     #[must_use]

@@ -7,7 +7,6 @@
 //! Source: the idea of Wachter, Mittelstadt, Russell, "Counterfactual explanations without opening the black box" (2018).
 
 use ndarray::ArrayView2;
-use serde::{Deserialize, Serialize};
 
 use crate::isolation_forest::{FitError, check_rows};
 use crate::one_class::OneClass;
@@ -17,11 +16,22 @@ pub const MAX_CHANGES: usize = 8;
 /// Columns tried for each move: those that contribute most.
 const TRIED: usize = 12;
 
-/// What is usual in each column, in its unit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What is usual in each column.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
-    /// 5th percentile, median and 95th percentile of each column.
-    columns: Vec<[f32; 3]>,
+    columns: Vec<FeatureSummary>,
+}
+
+/// The usual range of one feature over all training rows, in its own unit. Quantiles by nearest rank: each is a value
+/// that was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FeatureSummary {
+    /// Half of the rows are at or below.
+    pub median: f32,
+    /// 99 % of the rows are at or below.
+    pub p99: f32,
+    /// 1 % of the rows are at or below.
+    pub p01: f32,
 }
 
 /// One column that would have to move.
@@ -55,12 +65,18 @@ impl Reference {
     /// Fewer than two rows, no or too many columns, or a value that is not finite.
     pub fn fit(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
         check_rows(rows)?;
-        let usual = |column: ndarray::ArrayView1<'_, f32>| {
-            let mut values = column.to_vec();
-            values.sort_unstable_by(f32::total_cmp);
-            [5, 50, 95].map(|percent| values[(values.len() * percent).div_ceil(100).max(1) - 1])
-        };
-        Ok(Self { columns: rows.columns().into_iter().map(usual).collect() })
+        Ok(Self { columns: rows.columns().into_iter().map(|column| FeatureSummary::of(column.to_vec())).collect() })
+    }
+
+    /// The usual range of each column, in order.
+    #[must_use]
+    pub fn columns(&self) -> &[FeatureSummary] {
+        &self.columns
+    }
+
+    /// Of summaries that were read; none if one is out of order.
+    pub(crate) fn new(columns: Vec<FeatureSummary>) -> Option<Self> {
+        columns.iter().all(FeatureSummary::is_ordered).then_some(Self { columns })
     }
 
     /// The change that brings `row` to a score of at most `threshold`. Takes at most a few hundred scores.
@@ -112,14 +128,14 @@ impl Reference {
         order.truncate(TRIED);
         let mut best: Option<(usize, f32, f64)> = None;
         for column in order {
-            let [low, median, high] = self.columns[column];
+            let FeatureSummary { p01, median, p99 } = self.columns[column];
             let value = now[column];
-            let nearest = if value < low {
-                low
-            } else if value <= high {
+            let nearest = if value < p01 {
+                p01
+            } else if value <= p99 {
                 value
             } else {
-                high
+                p99
             };
             for to in [nearest, median] {
                 if to.to_bits() == value.to_bits() {
@@ -134,6 +150,19 @@ impl Reference {
             now[column] = value;
         }
         best
+    }
+}
+
+impl FeatureSummary {
+    /// Of finite values, at least one.
+    fn of(mut values: Vec<f32>) -> Self {
+        values.sort_unstable_by(f32::total_cmp);
+        let percentile = |percent: usize| values[(values.len() * percent).div_ceil(100) - 1];
+        Self { median: percentile(50), p99: percentile(99), p01: percentile(1) }
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.p01.is_finite() && self.p01 <= self.median && self.median <= self.p99 && self.p99.is_finite()
     }
 }
 
@@ -168,6 +197,14 @@ mod tests {
             assert_eq!(found.changes.iter().map(|change| change.feature).collect::<Vec<_>>(), [3], "{kind}");
             assert!(found.changes[0].to <= 97.0 && found.score_after < found.score_before, "{kind}");
         }
+    }
+
+    #[test]
+    fn summaries_are_values_that_were_seen() {
+        let summary = |values: Vec<f32>| FeatureSummary::of(values);
+        let hundred = summary((1_u8..=100).rev().map(f32::from).collect());
+        assert_eq!(hundred, FeatureSummary { p01: 1.0, median: 50.0, p99: 99.0 });
+        assert_eq!(summary(vec![7.0]), FeatureSummary { p01: 7.0, median: 7.0, p99: 7.0 });
     }
 
     #[test]

@@ -10,25 +10,26 @@
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
-//! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
-//! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
+//! - [`ensemble`]: several of them as one, their p-values combined.
+//! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
+//! - [`mod@format`]: models as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
 //!
 //! ```
 //! use ndarray::Array2;
-//! use sensor_models::{Baseline, IsolationForestParams};
+//! use sensor_models::{Baseline, BaselineParams};
 //!
 //! let rows = Array2::from_shape_fn((500, 2), |(i, j)| ((i * (7 + j)) % 50) as f32);
-//! let params = IsolationForestParams::new().seed(7).check()?;
-//! let baseline = Baseline::fit(&["packets_per_second", "distinct_ports"], rows.view(), params, 1_700_000_000)?;
+//! let params = BaselineParams::new().seed(7).check()?;
+//! let baseline = params.fit(&["packets_per_second", "distinct_ports"], rows.view(), 1_700_000_000)?;
 //!
-//! let quiet = [20.0, 25.0];
+//! let quiet = [20.0, 30.0];
 //! let scan = [20.0, 900.0];
 //! assert!(baseline.p_value(&scan) < baseline.p_value(&quiet));
 //! assert_eq!(baseline.explain(&scan, 1)[0].feature, 1);
 //!
-//! let restored = Baseline::from_bytes(&baseline.to_bytes())?;
+//! let restored = Baseline::from_bytes(&baseline.to_bytes()?)?;
 //! restored.expect_schema(&["packets_per_second", "distinct_ports"])?;
 //! assert_eq!(restored.score(&scan), baseline.score(&scan));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,6 +41,7 @@ pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
 pub mod clusters;
+pub mod ensemble;
 pub mod explain;
 pub mod extended_forest;
 pub mod format;
@@ -52,9 +54,12 @@ pub mod one_class_svm;
 pub mod residual;
 pub mod scale;
 
-pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
+pub use baseline::{
+    Baseline, BaselineError, BaselineParams, Explanation, Metrics, SchemaError, Training, ValidBaselineParams,
+};
 pub use calibrate::{Calibration, CalibrationError};
-pub use explain::{Change, Counterfactual, Reference};
+pub use ensemble::{Ensemble, EnsembleError};
+pub use explain::{Change, Counterfactual, FeatureSummary, Reference};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
 pub use linalg::MAX_DENSE_COLUMNS;

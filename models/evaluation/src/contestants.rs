@@ -1,20 +1,49 @@
 //! The models that are measured: one line each.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
 use ndarray::ArrayView2;
-use sensor_models::{Calibration, IsolationForestParams, OneClass};
+use sensor_models::ensemble::USUAL;
+use sensor_models::{Ensemble, ModelKind, OneClass};
 
 /// Seed of every model in the table.
 pub const SEED: u64 = 1;
 
-/// A model fitted to normal rows.
-#[derive(Clone, Copy)]
+/// A model fitted to normal rows, or several of them as one.
+#[derive(Clone, Copy, Debug)]
 pub struct OneClassModel {
     /// Name in the card.
     pub name: &'static str,
-    /// Fits it to rows with a seed.
-    pub fit: fn(ArrayView2<'_, f32>, u64) -> Result<Box<dyn OneClass>>,
+    /// Kinds of models and their weights.
+    pub recipe: &'static [(ModelKind, f64)],
 }
+
+/// Fits all one-class models to `rows` of normal traffic, each kind once, and calibrates ensembles on the rows
+/// `held_out`, all normal.
+///
+/// # Errors
+/// Rows that a model cannot be fitted to.
+pub fn one_class(rows: ArrayView2<'_, f32>, held_out: ArrayView2<'_, f32>) -> Result<Vec<(&'static str, OneClassFit)>> {
+    let mut kinds = BTreeMap::new();
+    for (kind, _) in ONE_CLASS.iter().flat_map(|model| model.recipe) {
+        if !kinds.contains_key(kind) {
+            kinds.insert(*kind, kind.fit(rows, SEED).with_context(|| format!("fit {kind}"))?);
+        }
+    }
+    let fitted = |model: &OneClassModel| {
+        let parts: Vec<_> = model.recipe.iter().map(|(kind, weight)| (kinds[kind].clone(), *weight)).collect();
+        let fitted: OneClassFit = match &parts[..] {
+            [(alone, _)] => Box::new(alone.clone()),
+            _ => Box::new(Ensemble::of(parts, held_out)?),
+        };
+        Ok((model.name, fitted))
+    };
+    ONE_CLASS.iter().map(fitted).collect()
+}
+
+/// A fitted one-class model.
+pub type OneClassFit = Box<dyn OneClass>;
 
 /// A model fitted to rows of known classes.
 #[derive(Clone, Copy)]
@@ -39,76 +68,29 @@ pub trait Supervised: Send + Sync {
     }
 }
 
-/// A rule that makes one score of the p-values of all one-class models.
-#[derive(Clone, Copy)]
-pub struct Combination {
-    /// Name in the card.
-    pub name: &'static str,
-    /// Of p-values in (0, 1): higher is more anomalous.
-    pub rule: fn(&[f64]) -> f64,
-}
-
 /// The one-class models.
-pub const ONE_CLASS: &[OneClassModel] = &[OneClassModel { name: "isolation forest", fit: isolation_forest }];
+pub const ONE_CLASS: &[OneClassModel] = &[
+    OneClassModel { name: "isolation forest", recipe: &[(ModelKind::IsolationForest, 1.0)] },
+    OneClassModel { name: "extended forest", recipe: &[(ModelKind::ExtendedForest, 1.0)] },
+    OneClassModel { name: "residual", recipe: &[(ModelKind::Residual, 1.0)] },
+    OneClassModel { name: "clusters", recipe: &[(ModelKind::Clusters, 1.0)] },
+    OneClassModel { name: "one-class SVM", recipe: &[(ModelKind::OneClassSvm, 1.0)] },
+    OneClassModel { name: "autoencoder", recipe: &[(ModelKind::Autoencoder, 1.0)] },
+    OneClassModel { name: "half-space trees", recipe: &[(ModelKind::HalfSpace, 1.0)] },
+    OneClassModel { name: "all, weighed alike", recipe: &ALIKE },
+    OneClassModel { name: "ensemble", recipe: &USUAL },
+];
+
+/// Every kind, none more than another.
+const ALIKE: [(ModelKind, f64); ModelKind::ALL.len()] = {
+    let mut recipe = [(ModelKind::IsolationForest, 1.0); ModelKind::ALL.len()];
+    let mut at = 0;
+    while at < recipe.len() {
+        recipe[at].0 = ModelKind::ALL[at];
+        at += 1;
+    }
+    recipe
+};
 
 /// The classifiers.
 pub const SUPERVISED: &[SupervisedModel] = &[];
-
-/// The combinations; measured when there are at least two one-class models.
-pub const COMBINATIONS: &[Combination] = &[Combination { name: "Cauchy combination of all", rule: cauchy }];
-
-/// The forest of the table, with the parameters of Liu et al.
-///
-/// # Errors
-/// Rows that no forest can be fitted to.
-pub fn isolation_forest(rows: ArrayView2<'_, f32>, seed: u64) -> Result<Box<dyn OneClass>> {
-    Ok(Box::new(IsolationForestParams::new().seed(seed).check()?.fit(rows)?))
-}
-
-/// `mean tan((1/2 - p) pi)`: Cauchy distributed if the p-values are uniform, and nearly so in its tail whatever their
-/// dependence. Source: Liu, Xie, "Cauchy combination test", Journal of the American Statistical Association 115 (2020).
-#[must_use]
-pub fn cauchy(p_values: &[f64]) -> f64 {
-    let sum: f64 = p_values.iter().map(|p| ((0.5 - p) * std::f64::consts::PI).tan()).sum();
-    sum / p_values.len() as f64
-}
-
-/// Scores of `rows` by `rule`: `calibrations[m]` are the scores by which model `m` is calibrated, `scores[m]` what it says
-/// of each row. A p-value of 1 would be minus infinity: it counts as half a rank less.
-#[must_use]
-pub fn combine(rule: fn(&[f64]) -> f64, calibrations: &[Calibration], scores: &[&[f64]]) -> Vec<f64> {
-    let rows = scores.first().map_or(0, |scores| scores.len());
-    let p_value = |model: usize, row: usize| {
-        let most = 1.0 - 0.5 / (calibrations[model].len() + 1) as f64;
-        calibrations[model].p_value(scores[model][row]).min(most)
-    };
-    (0..rows).map(|row| rule(&(0..scores.len()).map(|model| p_value(model, row)).collect::<Vec<_>>())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_combination_of_equal_p_values_is_their_own_quantile() {
-        for p in [0.001_f64, 0.1, 0.5, 0.9] {
-            let alone = ((0.5 - p) * std::f64::consts::PI).tan();
-            assert!((cauchy(&[p; 3]) - alone).abs() <= 1e-9 * alone.abs().max(1.0));
-        }
-    }
-
-    #[test]
-    fn one_very_small_p_value_is_enough() {
-        assert!(cauchy(&[0.001, 0.5, 0.5]) > cauchy(&[0.05, 0.05, 0.05]));
-        assert!(cauchy(&[0.001, 0.999]).abs() < 1e-6);
-    }
-
-    #[test]
-    fn combined_scores_are_numbers_even_for_the_most_ordinary_row() {
-        let calibration = Calibration::new((0..99).map(f64::from).collect()).unwrap();
-        let both = [calibration.clone(), calibration];
-        let combined = combine(cauchy, &both, &[&[-1.0, 50.0, 200.0], &[-1.0, 50.0, 200.0]]);
-        assert!(combined.iter().all(|score| score.is_finite()));
-        assert!(combined[0] < combined[1] && combined[1] < combined[2]);
-    }
-}

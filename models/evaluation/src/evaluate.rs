@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, Result};
 use ndarray::{ArrayView2, Axis};
-use sensor_models::Calibration;
 use serde::Serialize;
 
 use crate::contestants::{self, SEED, SupervisedModel};
@@ -163,27 +162,11 @@ fn dataset(data: &Prepared, floors: Option<&Floors>, options: Options) -> Result
 fn one_class(jury: &Jury<'_>, set: &PreparedSet, floors: Option<&Floors>, models: &mut Vec<ModelReport>) -> Result<()> {
     let data = jury.data;
     let normal = set.rows.select(Axis(0), &data.fit_normal);
-    let mut all = Vec::new();
-    for model in contestants::ONE_CLASS {
-        let fitted = (model.fit)(normal.view(), SEED).with_context(|| format!("fit {}", model.name))?;
+    let calibration = set.rows.select(Axis(0), &data.calibration);
+    for (name, fitted) in contestants::one_class(normal.view(), calibration.view())? {
         let scores = |rows: &[usize]| fitted.score_batch(set.rows.select(Axis(0), rows).view()).to_vec();
         let scores = Scores { calibration: scores(&data.calibration), validation: scores(&data.validation) };
-        models.push(jury.judge(model.name, false, &scores)?);
-        all.push(scores);
-    }
-    if all.len() > 1 {
-        let calibrations =
-            all.iter().map(|scores| Calibration::new(scores.calibration.clone())).collect::<Result<Vec<_>, _>>()?;
-        for combination in contestants::COMBINATIONS {
-            let combine = |of: fn(&Scores) -> &[f64]| {
-                contestants::combine(combination.rule, &calibrations, &all.iter().map(of).collect::<Vec<_>>())
-            };
-            let scores = Scores {
-                calibration: combine(|scores| &scores.calibration),
-                validation: combine(|scores| &scores.validation),
-            };
-            models.push(jury.judge(combination.name, false, &scores)?);
-        }
+        models.push(jury.judge(name, false, &scores)?);
     }
     if let Some(floors) = floors {
         let scores = floors.scores(data, set, "isolation_forest")?;
@@ -243,7 +226,7 @@ impl Jury<'_> {
                 let rows = families.iter().zip(&flagged).zip(weight);
                 rows.filter(|((of, flag), _)| **of == family && (**flag || !wanted))
                     .map(|(_, weight)| weight)
-                    .sum::<f64>()
+                    .fold(0.0, |sum, weight| sum + weight)
             };
             vec![of(true) / of(false)]
         });

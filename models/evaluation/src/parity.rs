@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use ndarray::Axis;
 use sensor_models::isolation_forest::{IsolationForest, TreeParts};
+use sensor_models::{ModelKind, OneClass as _};
 use serde::{Deserialize, Serialize};
 
-use crate::contestants::{self, SEED};
+use crate::contestants::SEED;
 use crate::floors::{Floors, SEEDS};
 use crate::measures::Scores;
 use crate::measures::ranking::Ranking;
@@ -91,7 +92,7 @@ impl Parity {
         let validation = set.rows.select(Axis(0), &data.validation);
         let (mut here, mut scikit_learn) = (Vec::new(), Vec::new());
         for seed in 0..SEEDS {
-            let ours = contestants::isolation_forest(normal.view(), SEED + u64::from(seed))?;
+            let ours = ModelKind::IsolationForest.fit(normal.view(), SEED + u64::from(seed))?;
             here.push(auc(data, &ours.score_batch(validation.view()).to_vec()));
             let Scores { validation: theirs, .. } =
                 floors.scores(data, set, &format!("isolation_forest.seed_{seed}"))?;

@@ -42,12 +42,12 @@ pub fn measure(data: &Prepared, set: &PreparedSet, floors: Option<&Floors>) -> R
     }
     let rows = set.rows.select(Axis(0), &data.validation[..data.validation.len().min(BATCH)]);
     let normal = set.rows.select(Axis(0), &data.fit_normal);
-    for model in contestants::ONE_CLASS {
-        let fitted = (model.fit)(normal.view(), SEED)?;
+    let calibration = set.rows.select(Axis(0), &data.calibration);
+    for (name, fitted) in contestants::one_class(normal.view(), calibration.view())? {
         let batch = |rows: ArrayView2<'_, f32>| {
             black_box(fitted.score_batch(rows));
         };
-        costs.push(cost(model.name, &rows, batch, |row| fitted.score(row)));
+        costs.push(cost(name, &rows, batch, |row| fitted.score(row)));
     }
     let fit = set.rows.select(Axis(0), &data.fit);
     let families: Vec<u16> = data.fit.iter().map(|row| data.data.family[*row]).collect();

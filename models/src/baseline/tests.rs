@@ -1,7 +1,6 @@
 //! Tests of the baseline.
 
 use super::*;
-use crate::isolation_forest::IsolationForestParams;
 use ndarray::Array2;
 use rand::Rng as _;
 
@@ -12,24 +11,24 @@ fn normal(rows: usize, seed: u64) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, 3), || (0..12).map(|_| rng.gen_range(0.0_f32..1.0)).sum())
 }
 
-fn params() -> ValidParams {
-    IsolationForestParams::new().seed(3).check().unwrap()
+fn params() -> ValidBaselineParams {
+    BaselineParams::new().seed(3).check().unwrap()
 }
 
 fn baseline() -> Baseline {
-    Baseline::fit(&SCHEMA, normal(2000, 1).view(), params(), 1_700_000_000).unwrap()
+    params().fit(&SCHEMA, normal(2000, 1).view(), 1_700_000_000).unwrap()
 }
 
 #[test]
 fn rows_are_split_70_to_30_and_none_is_in_both_parts() {
     for (count, held_out) in [(100, 30), (101, 30), (1000, 300)] {
-        let (fit, calibrate) = split(count, 5);
+        let (fit, calibrate) = split(count, 30, 5);
         assert_eq!(calibrate.len(), held_out);
         let mut all = [fit, calibrate].concat();
         all.sort_unstable();
         assert_eq!(all, (0..count as usize).collect::<Vec<_>>());
     }
-    assert_ne!(split(100, 5), split(100, 6));
+    assert_ne!(split(100, 30, 5), split(100, 30, 6));
 }
 
 #[test]
@@ -58,7 +57,7 @@ fn the_column_that_is_off_comes_first_in_the_explanation() {
         let mut row = [6.0, 6.0, 6.0];
         row[column] = value;
         let explanation = baseline.explain(&row, 2);
-        let summary = baseline.summaries()[column];
+        let summary = baseline.reference().columns()[column];
         assert_eq!((explanation[0].feature, explanation[0].value), (column, value));
         assert_eq!(
             (explanation[0].p01, explanation[0].median, explanation[0].p99),
@@ -77,11 +76,40 @@ fn shares_of_all_features_add_up_to_one() {
 }
 
 #[test]
-fn summaries_are_values_that_were_seen() {
-    let summary = |values: Vec<f32>| FeatureSummary::of(values);
-    let hundred = summary((1_u8..=100).rev().map(f32::from).collect());
-    assert_eq!(hundred, FeatureSummary { p01: 1.0, median: 50.0, p99: 99.0 });
-    assert_eq!(summary(vec![7.0]), FeatureSummary { p01: 7.0, median: 7.0, p99: 7.0 });
+fn the_smallest_change_moves_the_column_that_is_off() {
+    let baseline = baseline();
+    let found = baseline.smallest_change(&[6.0, 60.0, 6.0], 0.05);
+    assert!(found.normal && found.changes.len() == 1, "{found:?}");
+    assert_eq!((found.changes[0].feature, found.changes[0].from), (1, 60.0));
+    assert!(baseline.p_value(&[6.0, found.changes[0].to, 6.0]) >= 0.05);
+}
+
+#[test]
+fn contamination_is_left_out_of_what_is_normal() {
+    let mut rows = normal(1000, 1);
+    for row in 0..10 {
+        rows[[row * 99, 1]] = 11.0 + 0.6 * row as f32;
+    }
+    let fit = |fraction: f64| {
+        let params = BaselineParams::new().seed(3).contamination(fraction).check().unwrap();
+        params.fit(&SCHEMA, rows.view(), 0).unwrap()
+    };
+    let (trusting, wary) = (fit(0.0), fit(0.02));
+    assert_eq!((wary.training().rows, wary.training().fit_rows, wary.calibration().len()), (1000, 686, 294));
+    let found = |baseline: &Baseline| {
+        let bad = (0..10).map(|row| rows.row(row * 99).to_vec());
+        bad.filter(|row| baseline.p_value(row) < 0.01).count()
+    };
+    assert!(found(&wary) > found(&trusting), "{} {}", found(&wary), found(&trusting));
+    for fraction in [-0.1, 0.6, f64::NAN] {
+        assert!(matches!(BaselineParams::new().contamination(fraction).check(), Err(BaselineError::Contamination(_))));
+    }
+}
+
+#[test]
+fn metrics_that_are_no_numbers_are_not_kept() {
+    let metrics = [("auc", 0.9), ("ap", f64::NAN)].map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(baseline().with_metrics(metrics.into()).metrics(), &Metrics::from([("auc".to_owned(), 0.9)]));
 }
 
 #[test]
@@ -89,7 +117,7 @@ fn unusable_training_data_is_rejected() {
     let mut holed = normal(200, 1);
     holed[[150, 2]] = f32::NAN;
     let long = "x".repeat(MAX_COLUMN_NAME + 1);
-    let fit = |schema: &[&str], rows: &Array2<f32>| Baseline::fit(schema, rows.view(), params(), 0).unwrap_err();
+    let fit = |schema: &[&str], rows: &Array2<f32>| params().fit(schema, rows.view(), 0).unwrap_err();
     for (error, expected) in [
         (fit(&SCHEMA, &normal(99, 1)), FitError::TooFewRows { rows: 99, needed: 100 }.into()),
         (fit(&SCHEMA, &holed), FitError::NotFinite { row: 150, column: 2 }.into()),

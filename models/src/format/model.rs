@@ -7,13 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Reader, Writer};
-use super::{FormatError, Kind, MAX_META_BYTES, MAX_QUOTED, invalid, open, seal};
+use super::wire::Writer;
+use super::{FormatError, decode_meta, decode_plain, encode_meta, encode_plain, invalid, open, seal, sections};
 use crate::model::{Model, ModelKind};
 use crate::one_class::OneClass as _;
-
-/// Longest plain data that is read. Reading it takes less than 16 times as much memory.
-pub const MAX_MODEL_BYTES: usize = 32 << 20;
 
 const KIND: &str = "one_class_model";
 
@@ -28,16 +25,13 @@ impl Model {
     /// The model as a file. The same model always gives the same bytes.
     ///
     /// # Errors
-    /// The model is larger than [`MAX_MODEL_BYTES`]: it has far more trees or columns than the usual parameters give.
+    /// The model is larger than [`MAX_PLAIN_BYTES`](super::MAX_PLAIN_BYTES): it has far more trees or columns than the
+    /// usual parameters give.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         let meta = Meta { kind: KIND.to_owned(), model: self.kind(), features: self.features() };
-        let plain = serde_json::to_vec(self).expect("plain data is JSON");
-        if plain.len() > MAX_MODEL_BYTES {
-            return Err(FormatError::TooLarge(plain.len()));
-        }
         let mut body = Writer::default();
-        body.section(*b"meta", &serde_json::to_vec(&meta).expect("strings and integers are JSON"));
-        body.section(*b"modl", &plain);
+        body.section(*b"meta", &encode_meta(&meta)?);
+        body.section(*b"modl", &encode_plain(self)?);
         Ok(seal(&body.into_bytes()))
     }
 
@@ -46,41 +40,14 @@ impl Model {
     /// # Errors
     /// The input is no model, of another version or kind, damaged, or invalid. It never panics, whatever the input.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (mut meta, mut plain) = (None, None);
-        let mut reader = Reader::new(open(bytes)?);
-        while !reader.rest().is_empty() {
-            let (tag, payload) = reader.section().ok_or_else(|| invalid("a section is longer than the file"))?;
-            let slot = match &tag {
-                b"meta" => &mut meta,
-                b"modl" => &mut plain,
-                _ => continue,
-            };
-            if slot.replace(payload).is_some() {
-                return Err(invalid("a section is there twice"));
-            }
-        }
-        let meta = decode_meta(meta.ok_or_else(|| invalid("a section is missing"))?)?;
-        let plain = plain.ok_or_else(|| invalid("a section is missing"))?;
-        if plain.len() > MAX_MODEL_BYTES {
-            return Err(FormatError::TooLarge(plain.len()));
-        }
-        let model: Self = serde_json::from_slice(plain).map_err(invalid)?;
+        let [meta, plain] = sections(open(bytes)?, [b"meta", b"modl"])?;
+        let meta: Meta = decode_meta(meta, KIND)?;
+        let model: Self = decode_plain(plain)?;
         if (model.kind(), model.features()) != (meta.model, meta.features) {
             return Err(invalid("the model is not the one described"));
         }
         Ok(model)
     }
-}
-
-fn decode_meta(payload: &[u8]) -> Result<Meta, FormatError> {
-    if payload.len() > MAX_META_BYTES {
-        return Err(invalid("the description is too long"));
-    }
-    let Kind { kind } = serde_json::from_slice(payload).map_err(invalid)?;
-    if kind != KIND {
-        return Err(FormatError::Kind(kind.chars().take(MAX_QUOTED).collect()));
-    }
-    serde_json::from_slice(payload).map_err(invalid)
 }
 
 #[cfg(test)]

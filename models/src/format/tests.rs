@@ -6,7 +6,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::isolation_forest::IsolationForestParams;
+use crate::baseline::BaselineParams;
+use crate::model::ModelKind;
 
 const HEADER: usize = 16;
 
@@ -14,8 +15,11 @@ fn baseline(columns: usize, seed: u64) -> Baseline {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let rows = Array2::from_shape_simple_fn((150, columns), || rng.gen_range(-1e6_f32..1e6));
     let names: Vec<String> = (0..columns).map(|column| format!("feature \"{column}\"")).collect();
-    let params = IsolationForestParams::new().trees(5).sample_size(32).seed(seed).check().unwrap();
-    Baseline::fit(&names.iter().map(String::as_str).collect::<Vec<_>>(), rows.view(), params, 1_700_000_000).unwrap()
+    let recipe = [(ModelKind::Residual, 1.0), (ModelKind::IsolationForest, 2.0)];
+    let params = BaselineParams::new().recipe(&recipe).seed(seed).check().unwrap();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fitted = params.fit(&names, rows.view(), 1_700_000_000).unwrap();
+    fitted.with_metrics(Metrics::from([("auc".to_owned(), 0.9)]))
 }
 
 /// The file of the sections, with a checksum that is right.
@@ -27,16 +31,16 @@ fn file(sections: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     seal(&body.into_bytes())
 }
 
-fn sections(baseline: &Baseline) -> Vec<(&'static [u8; 4], Vec<u8>)> {
-    let bytes = baseline.to_bytes();
-    let Sections { meta, summaries, forest, calibration } = Sections::read(open(&bytes).unwrap()).unwrap();
-    [(b"meta", meta), (b"summ", summaries), (b"frst", forest), (b"clbr", calibration)]
-        .map(|(t, p)| (t, p.to_vec()))
-        .into()
+const TAGS: [&[u8; 4]; 3] = [b"meta", b"summ", b"ensm"];
+
+fn parts(baseline: &Baseline) -> Vec<(&'static [u8; 4], Vec<u8>)> {
+    let bytes = baseline.to_bytes().unwrap();
+    let payloads = sections(open(&bytes).unwrap(), TAGS).unwrap();
+    TAGS.into_iter().zip(payloads.map(<[u8]>::to_vec)).collect()
 }
 
 fn with_meta(baseline: &Baseline, edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-    let mut sections = sections(baseline);
+    let mut sections = parts(baseline);
     let mut meta = serde_json::from_slice(&sections[0].1).unwrap();
     edit(&mut meta);
     sections[0].1 = serde_json::to_vec(&meta).unwrap();
@@ -52,16 +56,16 @@ fn use_if_valid(bytes: &[u8]) {
     for value in [0.0, -1e9, f32::MAX, f32::NAN] {
         let row = vec![value; width];
         let score = baseline.score(&row);
-        assert!(score > 0.0 && score <= 1.0, "{score}");
+        assert!((0.0..=1.0).contains(&score), "{score}");
         assert!((0.0..=1.0).contains(&baseline.p_value(&row)));
         assert!(baseline.explain(&row, width).iter().all(|part| part.share > 0.0));
     }
-    assert_eq!(Baseline::from_bytes(&baseline.to_bytes()).unwrap(), baseline);
+    assert_eq!(Baseline::from_bytes(&baseline.to_bytes().unwrap()).unwrap(), baseline);
 }
 
 #[test]
 fn the_envelope_says_what_is_wrong() {
-    let good = baseline(2, 1).to_bytes();
+    let good = baseline(2, 1).to_bytes().unwrap();
     let with = |at: usize, byte: u8| {
         let mut bytes = good.clone();
         bytes[at] = byte;
@@ -86,7 +90,7 @@ fn the_envelope_says_what_is_wrong() {
 
 #[test]
 fn inputs_above_the_limit_are_refused_unread() {
-    let mut bytes = baseline(2, 1).to_bytes();
+    let mut bytes = baseline(2, 1).to_bytes().unwrap();
     bytes.resize(MAX_BYTES + 1, 0);
     assert_eq!(Baseline::from_bytes(&bytes), Err(FormatError::TooLarge(MAX_BYTES + 1)));
 }
@@ -95,17 +99,21 @@ fn inputs_above_the_limit_are_refused_unread() {
 fn parts_that_do_not_fit_together_are_refused() {
     let baseline = baseline(2, 1);
     let replace = |at: usize, payload: &[u8]| {
-        let mut sections = sections(&baseline);
+        let mut sections = parts(&baseline);
         sections[at].1 = payload.to_vec();
         file(&sections)
     };
-    let mut twice = sections(&baseline);
-    twice.push(twice[3].clone());
+    let mut twice = parts(&baseline);
+    twice.push(twice[2].clone());
+    let ensemble = |from: &str, to: &str| {
+        let text = String::from_utf8(parts(&baseline)[2].1.clone()).unwrap();
+        replace(2, text.replacen(from, to, 1).as_bytes())
+    };
     let percentiles = |values: [f32; 6]| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<_>>();
     let meta = |key: &str, value: serde_json::Value| with_meta(&baseline, |meta| meta[key] = value);
     let training = |key: &str, value: u32| with_meta(&baseline, |meta| meta["training"][key] = value.into());
     for (bytes, expected) in [
-        (file(&sections(&baseline)[..3]), "missing"),
+        (file(&parts(&baseline)[..2]), "missing"),
         (file(&twice), "twice"),
         (seal(b"meta\xff\xff\xff\xff{}"), "longer than the file"),
         (seal(b"met"), "longer than the file"),
@@ -113,22 +121,18 @@ fn parts_that_do_not_fit_together_are_refused() {
         (replace(0, &[b"{\"kind\":", vec![b'['; 999].as_slice()].concat()), "expected a string"),
         (replace(0, &[b"{\"new\":", vec![b'['; MAX_META_BYTES - 7].as_slice()].concat()), "EOF"),
         (replace(0, &vec![b' '; MAX_META_BYTES + 1]), "too long"),
-        (meta("schema", serde_json::json!([])), "columns"),
-        (meta("schema", serde_json::json!(["a"])), "feature that does not exist"),
+        (meta("schema", serde_json::json!([])), "same columns"),
+        (meta("schema", serde_json::json!(["a"])), "same columns"),
         (meta("schema", serde_json::json!(["a", "a"])), "names"),
         (meta("schema", serde_json::json!(["a", ""])), "names"),
         (meta("schema", serde_json::json!(["a", "b\u{1b}[2J"])), "names"),
         (meta("schema", "x".repeat(9999).into()), "invalid type"),
         (meta("schema", serde_json::json!(["a", "b", "c"])), "same columns"),
-        (meta("schema", vec!["a"; 1025].into()), "columns"),
-        (meta("sample_size", 0.into()), "sample size"),
-        (meta("sample_size", 1.into()), "sample size"),
-        (meta("sample_size", u32::MAX.into()), "sample size"),
-        (meta("sample_size", 33.into()), "leaves"),
-        (meta("sample_size", serde_json::json!(-1)), "invalid value"),
-        (training("rows", 151), "add up"),
+        (meta("schema", vec!["a"; 1025].into()), "names"),
+        (training("rows", 149), "add up"),
         (training("rows", 0), "add up"),
-        (training("fit_rows", 31), "add up"),
+        (training("fit_rows", 106), "add up"),
+        (meta("metrics", serde_json::json!({"auc": "high"})), "invalid type"),
         (replace(1, b"123"), "cut off"),
         (replace(1, &[0; 16]), "cut off"),
         (replace(1, &[0; 12]), "same columns"),
@@ -136,15 +140,13 @@ fn parts_that_do_not_fit_together_are_refused() {
         (replace(1, &percentiles([0.0, 1.0, 2.0, 0.0, 3.0, 2.0])), "out of order"),
         (replace(1, &percentiles([0.0, f32::NAN, 2.0, 0.0, 0.0, 0.0])), "out of order"),
         (replace(1, &percentiles([0.0, 1.0, f32::INFINITY, 0.0, 0.0, 0.0])), "out of order"),
-        (replace(2, b""), "number of trees"),
-        (replace(2, b"12345"), "cut off"),
-        (replace(2, &[0; 6]), "not complete"),
-        (replace(2, &[0; 6 * 7]), "deeper"),
-        (replace(2, &[0xff; 6]), "leaves"),
-        (replace(3, b""), "no calibration scores"),
-        (replace(3, b"1234567"), "cut off"),
-        (replace(3, &f64::NAN.to_le_bytes()), "finite"),
-        (replace(3, &[0; 16]), "add up"),
+        (replace(2, b""), "EOF"),
+        (replace(2, b"{}"), "missing field"),
+        (replace(2, br#"{"members":[],"calibration":[1]}"#), "number of models"),
+        (ensemble("\"weight\":", "\"weight\":1"), "fit together"),
+        (ensemble("\"features\":2", "\"features\":3"), "fit together"),
+        (ensemble("\"calibration\":[", "\"calibration\":[0.5,"), "fit together"),
+        (replace(2, &[b"{\"members\":", vec![b'['; 999].as_slice()].concat()), "expected"),
     ] {
         let error = Baseline::from_bytes(&bytes).unwrap_err();
         assert!(
@@ -168,13 +170,12 @@ fn what_a_later_minor_version_adds_is_skipped() {
 }
 
 #[test]
-fn the_largest_baseline_is_within_the_limits() {
-    let nodes = u64::from(crate::isolation_forest::MAX_TREES) * (2 * u64::from(MAX_SAMPLE_SIZE) - 1);
-    let scores = crate::calibrate::MAX_SCORES as u64;
-    assert!(6 * nodes + 8 * scores + (1 << 20) < MAX_BYTES as u64);
-
+fn a_baseline_too_large_to_be_read_is_not_written() {
     let names = vec!["\"".repeat(crate::baseline::MAX_COLUMN_NAME); usize::from(MAX_FEATURES)];
-    assert!(serde_json::to_vec(&names).unwrap().len() + 1024 < MAX_META_BYTES);
+    assert!(serde_json::to_vec(&names).unwrap().len() + 4096 < MAX_META_BYTES);
+    let many = (0..20_000).map(|n| (format!("metric number {n}"), 0.5)).collect();
+    let error = baseline(2, 1).with_metrics(many).to_bytes().unwrap_err();
+    assert!(matches!(error, FormatError::TooLarge(_)));
 }
 
 proptest! {
@@ -183,9 +184,9 @@ proptest! {
     #[test]
     fn what_is_written_is_read_bit_for_bit(columns in 1_usize..6, seed: u64) {
         let original = baseline(columns, seed);
-        let bytes = original.to_bytes();
+        let bytes = original.to_bytes().unwrap();
         let restored = Baseline::from_bytes(&bytes).unwrap();
-        prop_assert_eq!(restored.to_bytes(), bytes);
+        prop_assert_eq!(restored.to_bytes().unwrap(), bytes);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for _ in 0..20 {
             let row: Vec<f32> = (0..columns).map(|_| rng.gen_range(-2e6_f32..2e6)).collect();
@@ -209,7 +210,7 @@ proptest! {
     #[test]
     fn a_damaged_file_is_refused(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index) {
         let original = baseline(2, 1);
-        let good = original.to_bytes();
+        let good = original.to_bytes().unwrap();
         let mut bytes = good.clone();
         for (at, byte) in edits {
             bytes[at.index(good.len())] = byte;
@@ -221,25 +222,12 @@ proptest! {
 
     #[test]
     fn a_forged_file_is_refused_or_usable(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let good = baseline(2, 1).to_bytes();
+        let good = baseline(2, 1).to_bytes().unwrap();
         let mut body = good[HEADER..].to_vec();
         for (at, byte) in edits {
             let at = at.index(body.len());
             body[at] = byte;
         }
         use_if_valid(&seal(&body));
-    }
-
-    #[test]
-    fn a_forged_forest_is_refused_or_usable(nodes in prop::collection::vec((0_u16..4, any::<u32>(), 1_u32..33), 1..12)) {
-        let mut sections = sections(&baseline(2, 1));
-        sections[2].1 = nodes
-            .into_iter()
-            .flat_map(|(feature, value, samples)| {
-                let (feature, value) = if feature == 3 { (LEAF, samples) } else { (feature, value) };
-                [feature.to_le_bytes().to_vec(), value.to_le_bytes().to_vec()].concat()
-            })
-            .collect();
-        use_if_valid(&file(&sections));
     }
 }

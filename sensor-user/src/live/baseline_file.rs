@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use sensor_core::features::flow::COLUMNS;
 use sensor_models::Baseline;
 use tracing::{info, warn};
@@ -62,7 +62,7 @@ impl BaselineFile {
         let (Some(path), Some(baseline)) = (&self.path, baseline) else {
             return;
         };
-        match write(path, &baseline.to_bytes()) {
+        match baseline.to_bytes().map_err(Error::from).and_then(|bytes| write(path, &bytes)) {
             Ok(()) => {
                 self.saved_at_s = baseline.training().trained_at_s;
                 info!(path = %path.display(), flows = baseline.training().rows, "saved the baseline");
@@ -95,13 +95,12 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sensor_models::IsolationForestParams;
+    use sensor_models::BaselineParams;
 
     fn baseline(trained_at_s: u64) -> Baseline {
         let rows: Vec<f32> = (0..200 * COLUMNS.len()).map(|n| (n * 7919 % 101) as f32).collect();
         let rows = ndarray::Array2::from_shape_vec((200, COLUMNS.len()), rows).unwrap();
-        let params = IsolationForestParams::new().check().unwrap();
-        Baseline::fit(&COLUMNS, rows.view(), params, trained_at_s).unwrap()
+        BaselineParams::new().check().unwrap().fit(&COLUMNS, rows.view(), trained_at_s).unwrap()
     }
 
     #[test]
@@ -141,9 +140,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("other");
         let rows = ndarray::Array2::from_shape_fn((200, 1), |(row, _)| (row % 17) as f32);
-        let params = IsolationForestParams::new().check().unwrap();
-        let other = Baseline::fit(&["other"], rows.view(), params, 1).unwrap();
-        fs::write(&path, other.to_bytes()).unwrap();
+        let other = BaselineParams::new().check().unwrap().fit(&["other"], rows.view(), 1).unwrap();
+        fs::write(&path, other.to_bytes().unwrap()).unwrap();
         let error = format!("{:#}", read(&path).unwrap_err());
         assert!(error.contains(&path.display().to_string()), "{error}");
     }

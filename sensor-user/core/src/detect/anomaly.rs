@@ -1,6 +1,6 @@
 //! What is not normal for this network: hosts with more rare flows than chance explains.
 //!
-//! An Isolation Forest scores every flow that ends, and its calibration turns the score into a p-value. Under normal
+//! An ensemble of models scores every flow that ends, and its calibration turns the score into a p-value. Under normal
 //! traffic a share `rare` of flows has a p-value of at most `rare`; a host whose flows are rare far more often than that
 //! is anomalous (the higher criticism of Donoho, Jin 2004, at one level). Chernoff's bound on the binomial tail,
 //! exp(-n KL(k/n || rare)), bounds the false alarms of one host and window.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ndarray::{Array2, ArrayView2};
 use sensor_ebpf::abi::Addr;
-use sensor_models::{Baseline, IsolationForestParams};
+use sensor_models::{Baseline, BaselineParams};
 use serde_json::{Value, json};
 
 use super::Finding;
@@ -207,11 +207,11 @@ impl Anomaly {
         let inputs: Vec<f32> = self.reservoir.iter().flat_map(model_input).collect();
         let rows: Result<Array2<f32>, _> =
             ArrayView2::from_shape((self.reservoir.len(), COLUMNS.len()), &inputs).map(|view| view.to_owned());
-        let (Ok(rows), Ok(params)) = (rows, IsolationForestParams::new().seed(self.params.seed).check()) else {
+        let (Ok(rows), Ok(params)) = (rows, BaselineParams::new().seed(self.params.seed).check()) else {
             return;
         };
         // Rows that cannot be fitted leave the previous baseline in place.
-        if let Ok(baseline) = Baseline::fit(&COLUMNS, rows.view(), params, now.secs()) {
+        if let Ok(baseline) = params.fit(&COLUMNS, rows.view(), now.secs()) {
             self.baseline = Some(baseline);
         }
     }
