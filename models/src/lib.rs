@@ -11,6 +11,7 @@
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
+//! - [`reservoir`]: a bounded sample of recent traffic to learn from.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -49,6 +50,7 @@ mod linalg;
 pub mod model;
 pub mod one_class;
 pub mod one_class_svm;
+pub mod reservoir;
 pub mod residual;
 pub mod scale;
 
@@ -60,3 +62,4 @@ pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Nod
 pub use linalg::MAX_DENSE_COLUMNS;
 pub use model::{Model, ModelKind};
 pub use one_class::OneClass;
+pub use reservoir::{Reservoir, ReservoirError, ReservoirParams, ValidReservoirParams};
