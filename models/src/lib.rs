@@ -12,6 +12,7 @@
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
 //! - [`reservoir`]: a bounded sample of recent traffic to learn from.
+//! - [`drift`]: when a baseline is no longer what is normal here.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -41,6 +42,7 @@ pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
 pub mod clusters;
+pub mod drift;
 pub mod explain;
 pub mod extended_forest;
 pub mod format;
@@ -56,6 +58,7 @@ pub mod scale;
 
 pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
 pub use calibrate::{Calibration, CalibrationError};
+pub use drift::{Drift, DriftError, DriftParams};
 pub use explain::{Change, Counterfactual, Reference};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
