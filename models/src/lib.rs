@@ -13,6 +13,7 @@
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
 //! - [`reservoir`]: a bounded sample of recent traffic to learn from.
 //! - [`drift`]: when a baseline is no longer what is normal here.
+//! - [`feedback`]: what the user said about rows, and what the next baseline learns from it.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -45,6 +46,7 @@ pub mod clusters;
 pub mod drift;
 pub mod explain;
 pub mod extended_forest;
+pub mod feedback;
 pub mod format;
 pub mod half_space;
 pub mod isolation_forest;
@@ -60,6 +62,7 @@ pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaE
 pub use calibrate::{Calibration, CalibrationError};
 pub use drift::{Drift, DriftError, DriftParams};
 pub use explain::{Change, Counterfactual, Reference};
+pub use feedback::{Cleaned, FeedbackError, FeedbackParams, FeedbackSet, Mark, ValidFeedbackParams};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
 pub use linalg::MAX_DENSE_COLUMNS;
