@@ -14,6 +14,7 @@
 //! - [`reservoir`]: a bounded sample of recent traffic to learn from.
 //! - [`drift`]: when a baseline is no longer what is normal here.
 //! - [`feedback`]: what the user said about rows, and what the next baseline learns from it.
+//! - [`challenge`]: whether a new baseline takes the place of the one that serves.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -42,6 +43,7 @@
 pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
+pub mod challenge;
 pub mod clusters;
 pub mod drift;
 pub mod explain;
@@ -60,6 +62,9 @@ pub mod scale;
 
 pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
 pub use calibrate::{Calibration, CalibrationError};
+pub use challenge::{
+    ChallengeError, ChallengeParams, Contender, Decision, Evidence, Figures, Reason, ValidChallengeParams,
+};
 pub use drift::{Drift, DriftError, DriftParams};
 pub use explain::{Change, Counterfactual, Reference};
 pub use feedback::{Cleaned, FeedbackError, FeedbackParams, FeedbackSet, Mark, ValidFeedbackParams};
