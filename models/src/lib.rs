@@ -69,7 +69,9 @@ pub use drift::{Drift, DriftError, DriftParams};
 pub use explain::{Change, Counterfactual, Reference};
 pub use feedback::{Cleaned, FeedbackError, FeedbackParams, FeedbackSet, Mark, ValidFeedbackParams};
 pub use format::FormatError;
-pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
+pub use isolation_forest::{
+    FitError, IsolationForest, IsolationForestParams, MergeError, Node, ParamsError, ValidParams,
+};
 pub use linalg::MAX_DENSE_COLUMNS;
 pub use model::{Model, ModelKind};
 pub use one_class::OneClass;
