@@ -7,6 +7,8 @@
 //! `P(p_value <= alpha) <= alpha` for each `alpha`, whatever the model and the distribution. Traffic that drifts is not
 //! exchangeable with old traffic: the promise is as good as the baseline is fresh.
 
+mod merge;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

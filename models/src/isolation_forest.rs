@@ -22,6 +22,7 @@
 mod arena;
 mod batch;
 mod grow;
+mod merge;
 mod params;
 mod parts;
 mod serial;
@@ -30,6 +31,7 @@ use ndarray::{Array1, ArrayView2};
 
 pub(crate) use arena::{RawNode, TreeError};
 pub(crate) use grow::draw;
+pub use merge::MergeError;
 pub(crate) use params::check_rows;
 pub use params::{FitError, IsolationForestParams, MAX_FEATURES, MAX_SAMPLE_SIZE, MAX_TREES, ParamsError, ValidParams};
 pub use parts::{PartsError, TreeParts};

@@ -12,6 +12,10 @@
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
+//! - [`reservoir`]: a bounded sample of recent traffic to learn from.
+//! - [`drift`]: when a baseline is no longer what is normal here.
+//! - [`feedback`]: what the user said about rows, and what the next baseline learns from it.
+//! - [`challenge`]: whether a new baseline takes the place of the one that serves.
 //! - [`mod@format`]: models as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -40,10 +44,13 @@
 pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
+pub mod challenge;
 pub mod clusters;
+pub mod drift;
 pub mod ensemble;
 pub mod explain;
 pub mod extended_forest;
+pub mod feedback;
 pub mod format;
 pub mod half_space;
 pub mod isolation_forest;
@@ -51,6 +58,7 @@ mod linalg;
 pub mod model;
 pub mod one_class;
 pub mod one_class_svm;
+pub mod reservoir;
 pub mod residual;
 pub mod scale;
 
@@ -58,10 +66,18 @@ pub use baseline::{
     Baseline, BaselineError, BaselineParams, Explanation, Metrics, SchemaError, Training, ValidBaselineParams,
 };
 pub use calibrate::{Calibration, CalibrationError};
+pub use challenge::{
+    ChallengeError, ChallengeParams, Contender, Decision, Evidence, Figures, Reason, ValidChallengeParams,
+};
+pub use drift::{Drift, DriftError, DriftParams};
 pub use ensemble::{Ensemble, EnsembleError};
 pub use explain::{Change, Counterfactual, FeatureSummary, Reference};
+pub use feedback::{Cleaned, FeedbackError, FeedbackParams, FeedbackSet, Mark, ValidFeedbackParams};
 pub use format::FormatError;
-pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
+pub use isolation_forest::{
+    FitError, IsolationForest, IsolationForestParams, MergeError, Node, ParamsError, ValidParams,
+};
 pub use linalg::MAX_DENSE_COLUMNS;
 pub use model::{Model, ModelKind};
 pub use one_class::OneClass;
+pub use reservoir::{Reservoir, ReservoirError, ReservoirParams, ValidReservoirParams};
