@@ -11,9 +11,11 @@ use thiserror::Error;
 use crate::calibrate::Calibration;
 use crate::ensemble::{Ensemble, EnsembleError, USUAL};
 use crate::explain::{Counterfactual, FeatureSummary, Reference};
+use crate::feedback::{FeedbackError, FeedbackParams, FeedbackSet};
 use crate::isolation_forest::{FitError, check_rows, draw};
 use crate::model::ModelKind;
 use crate::one_class::OneClass as _;
+use crate::scale::Scaler;
 
 /// Fewest rows a baseline is fitted to: 70 to fit, 30 to calibrate, smallest p-value 1/31.
 pub const MIN_ROWS: usize = 100;
@@ -33,6 +35,7 @@ pub struct Baseline {
     training: Training,
     metrics: Metrics,
     reference: Reference,
+    scaler: Scaler,
     ensemble: Ensemble,
 }
 
@@ -55,9 +58,9 @@ pub struct ValidBaselineParams(BaselineParams);
 /// Where a baseline comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Training {
-    /// Rows given; those not used to fit were used to calibrate, or left out as contamination.
+    /// Rows given; those not used to fit were used to calibrate, or left out as contamination or as confirmed attacks.
     pub rows: u32,
-    /// Rows the models were fitted to.
+    /// Rows the models were fitted to, copies of false positives aside.
     pub fit_rows: u32,
     /// Seed of the split and of the models.
     pub seed: u64,
@@ -91,6 +94,9 @@ pub enum BaselineError {
     /// The schema does not name each column once.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// What the user said does not suit the rows.
+    #[error(transparent)]
+    Feedback(#[from] FeedbackError),
     /// The models cannot be fitted or calibrated.
     #[error(transparent)]
     Ensemble(#[from] EnsembleError),
@@ -189,18 +195,32 @@ impl ValidBaselineParams {
         rows: ArrayView2<'_, f32>,
         trained_at_s: u64,
     ) -> Result<Baseline, BaselineError> {
+        let nothing = FeedbackParams::new().check().expect("the usual values are in range");
+        self.fit_marked(schema, rows, trained_at_s, &FeedbackSet::new(nothing))
+    }
+
+    /// [`Self::fit`] with what the user said: rows like a confirmed attack are left out, and false positives are learned.
+    ///
+    /// # Errors
+    /// As [`Self::fit`]; also marked rows with other columns than `rows`.
+    pub fn fit_marked(
+        &self,
+        schema: &[&str],
+        rows: ArrayView2<'_, f32>,
+        trained_at_s: u64,
+        marked: &FeedbackSet,
+    ) -> Result<Baseline, BaselineError> {
         check_names(schema)?;
         if rows.ncols() != schema.len() {
             return Err(SchemaError::Width { expected: schema.len(), found: rows.ncols() }.into());
         }
         let (given, _) = check_rows(rows)?;
-        let kept = self.without_contamination(rows)?;
-        let rows = match &kept {
-            Some(kept) => kept.view(),
-            None => rows.view(),
-        };
-        let (fit, held_out) = self.split(rows, CALIBRATION_PERCENT)?;
-        let ensemble = self.ensemble(rows, &fit, &held_out)?;
+        let clean = marked.clean(rows)?.rows;
+        let rows = self.without_contamination(clean.view())?.unwrap_or(clean);
+        let (fit, held_out) = self.split(rows.view(), CALIBRATION_PERCENT)?;
+        let (learned, judged) = (rows.select(Axis(0), &fit), rows.select(Axis(0), &held_out));
+        let learned = marked.reinforce(learned.view())?;
+        let ensemble = Ensemble::fit(&self.0.recipe, learned.view(), judged.view(), self.0.seed)?;
         Ok(Baseline {
             schema: schema.iter().map(ToString::to_string).collect(),
             training: Training {
@@ -210,7 +230,8 @@ impl ValidBaselineParams {
                 trained_at_s,
             },
             metrics: Metrics::new(),
-            reference: Reference::fit(rows)?,
+            reference: Reference::fit(rows.view())?,
+            scaler: Scaler::fit(rows.view())?,
             ensemble,
         })
     }
@@ -223,7 +244,9 @@ impl ValidBaselineParams {
         let (half, other) = self.split(rows, 50)?;
         let mut kept = Vec::with_capacity(rows.nrows());
         for (fit, judged) in [(&half, &other), (&other, &half)] {
-            let scores = self.ensemble(rows, fit, judged)?.score_batch(rows.select(Axis(0), judged).view());
+            let (learned, others) = (rows.select(Axis(0), fit), rows.select(Axis(0), judged));
+            let ensemble = Ensemble::fit(&self.0.recipe, learned.view(), others.view(), self.0.seed)?;
+            let scores = ensemble.score_batch(others.view());
             let mut order: Vec<usize> = (0..judged.len()).collect();
             order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most half of the rows")]
@@ -241,16 +264,6 @@ impl ValidBaselineParams {
         }
         let count = u32::try_from(rows.nrows()).map_err(|_| FitError::TooManyRows(rows.nrows()))?;
         Ok(split(count, percent, self.0.seed))
-    }
-
-    fn ensemble(
-        &self,
-        rows: ArrayView2<'_, f32>,
-        fit: &[usize],
-        held_out: &[usize],
-    ) -> Result<Ensemble, EnsembleError> {
-        let (fit, held_out) = (rows.select(Axis(0), fit), rows.select(Axis(0), held_out));
-        Ensemble::fit(&self.0.recipe, fit.view(), held_out.view(), self.0.seed)
     }
 }
 
@@ -354,6 +367,12 @@ impl Baseline {
         &self.reference
     }
 
+    /// The scale on which rows of this network are near or far; for [`FeedbackSet::known`].
+    #[must_use]
+    pub fn scaler(&self) -> &Scaler {
+        &self.scaler
+    }
+
     /// The models behind the scores.
     #[must_use]
     pub fn ensemble(&self) -> &Ensemble {
@@ -369,20 +388,20 @@ impl Baseline {
     /// A baseline of parts that were read: each is valid on its own, this checks that they belong together.
     pub(crate) fn from_parts(
         (schema, training, metrics): (Vec<String>, Training, Metrics),
-        reference: Reference,
+        (reference, scaler): (Reference, Scaler),
         ensemble: Ensemble,
     ) -> Result<Self, &'static str> {
         if check_names(&schema).is_err() {
             return Err("the names of the columns are not usable");
         }
-        if schema.len() != ensemble.features() || schema.len() != reference.columns().len() {
+        if [ensemble.features(), reference.columns().len(), scaler.columns().len()] != [schema.len(); 3] {
             return Err("the parts do not have the same columns");
         }
         let calibrated = u64::try_from(ensemble.calibration().len()).unwrap_or(u64::MAX);
         if u64::from(training.fit_rows).checked_add(calibrated).is_none_or(|used| used > u64::from(training.rows)) {
             return Err("the numbers of rows do not add up");
         }
-        Ok(Self { schema, training, metrics, reference, ensemble })
+        Ok(Self { schema, training, metrics, reference, scaler, ensemble })
     }
 }
 

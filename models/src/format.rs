@@ -19,6 +19,7 @@
 //! ```text
 //! "meta"   JSON: kind "baseline", schema, training, metrics; unknown keys are skipped
 //! "summ"   for each column: f32 1st percentile, median, 99th percentile
+//! "scal"   JSON: the scale of each column
 //! "ensm"   JSON: the plain data of the ensemble: each model with its weight and calibration
 //! ```
 //!
@@ -111,6 +112,7 @@ impl Baseline {
         let mut body = Writer::default();
         body.section(*b"meta", &encode_meta(&meta)?);
         body.section(*b"summ", &encode_summaries(self.reference()));
+        body.section(*b"scal", &encode_plain(self.scaler())?);
         body.section(*b"ensm", &encode_plain(self.ensemble())?);
         Ok(seal(&body.into_bytes()))
     }
@@ -120,11 +122,11 @@ impl Baseline {
     /// # Errors
     /// The input is no model, of another version or kind, damaged, or invalid. It never panics, whatever the input.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let [meta, summaries, ensemble] = sections(open(bytes)?, [b"meta", b"summ", b"ensm"])?;
+        let [meta, summaries, scaler, ensemble] = sections(open(bytes)?, [b"meta", b"summ", b"scal", b"ensm"])?;
         let Meta { schema, training, metrics, .. } = decode_meta(meta, KIND)?;
-        let reference = decode_summaries(summaries)?;
+        let measures = (decode_summaries(summaries)?, decode_plain(scaler)?);
         let ensemble: Ensemble = decode_plain(ensemble)?;
-        Self::from_parts((schema, training, metrics), reference, ensemble).map_err(invalid)
+        Self::from_parts((schema, training, metrics), measures, ensemble).map_err(invalid)
     }
 }
 

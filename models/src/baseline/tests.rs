@@ -1,6 +1,7 @@
 //! Tests of the baseline.
 
 use super::*;
+use crate::feedback::Mark;
 use ndarray::Array2;
 use rand::Rng as _;
 
@@ -104,6 +105,26 @@ fn contamination_is_left_out_of_what_is_normal() {
     for fraction in [-0.1, 0.6, f64::NAN] {
         assert!(matches!(BaselineParams::new().contamination(fraction).check(), Err(BaselineError::Contamination(_))));
     }
+}
+
+#[test]
+fn marked_rows_change_the_next_fit() {
+    let mut rows = normal(1000, 1);
+    for row in 0..40 {
+        rows[[row * 25, 1]] = 14.0 + 0.001 * row as f32;
+    }
+    let (attack, rarity) = ([6.0, 14.02, 6.0], [6.0, 6.0, 11.5]);
+    let mut marked = FeedbackSet::new(FeedbackParams::new().check().unwrap());
+    for row in 0..40 {
+        marked.mark(Mark::Attack, &rows.row(row * 25).to_vec()).unwrap();
+    }
+    marked.mark(Mark::Normal, &rarity).unwrap();
+    let before = params().fit(&SCHEMA, rows.view(), 0).unwrap();
+    let after = params().fit_marked(&SCHEMA, rows.view(), 0, &marked).unwrap();
+    assert!(before.p_value(&attack) > 0.01 && after.p_value(&attack) < 0.01);
+    assert!(before.p_value(&rarity) < 0.01 && after.score(&rarity) < before.score(&rarity));
+    assert_eq!(marked.known(after.scaler(), &rarity), Some(Mark::Normal));
+    assert!(params().fit_marked(&["a"], rows.column(0).insert_axis(Axis(1)), 0, &marked).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{Baseline, IsolationForestParams};
+use crate::BaselineParams;
 
 const NO_ATTACKS: [f32; 0] = [];
 
@@ -81,8 +81,7 @@ fn a_baseline_of_yesterday_gives_way_to_one_of_today() {
     };
     let (yesterday, today, recent) = (traffic(0.0, 3000), traffic(0.7, 3000), traffic(0.7, 1000));
     let fit = |rows: &Array2<f32>| {
-        let params = IsolationForestParams::new().seed(1).check().unwrap();
-        Baseline::fit(&["a", "b", "c", "d"], rows.view(), params, 0).unwrap()
+        BaselineParams::new().seed(1).check().unwrap().fit(&["a", "b", "c", "d"], rows.view(), 0).unwrap()
     };
     let (old, new) = (fit(&yesterday), fit(&today));
     let (old_p, new_p) = (|row: &[f32]| old.p_value(row), |row: &[f32]| new.p_value(row));

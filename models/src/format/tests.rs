@@ -31,7 +31,7 @@ fn file(sections: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     seal(&body.into_bytes())
 }
 
-const TAGS: [&[u8; 4]; 3] = [b"meta", b"summ", b"ensm"];
+const TAGS: [&[u8; 4]; 4] = [b"meta", b"summ", b"scal", b"ensm"];
 
 fn parts(baseline: &Baseline) -> Vec<(&'static [u8; 4], Vec<u8>)> {
     let bytes = baseline.to_bytes().unwrap();
@@ -104,16 +104,16 @@ fn parts_that_do_not_fit_together_are_refused() {
         file(&sections)
     };
     let mut twice = parts(&baseline);
-    twice.push(twice[2].clone());
+    twice.push(twice[3].clone());
     let ensemble = |from: &str, to: &str| {
-        let text = String::from_utf8(parts(&baseline)[2].1.clone()).unwrap();
-        replace(2, text.replacen(from, to, 1).as_bytes())
+        let text = String::from_utf8(parts(&baseline)[3].1.clone()).unwrap();
+        replace(3, text.replacen(from, to, 1).as_bytes())
     };
     let percentiles = |values: [f32; 6]| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<_>>();
     let meta = |key: &str, value: serde_json::Value| with_meta(&baseline, |meta| meta[key] = value);
     let training = |key: &str, value: u32| with_meta(&baseline, |meta| meta["training"][key] = value.into());
     for (bytes, expected) in [
-        (file(&parts(&baseline)[..2]), "missing"),
+        (file(&parts(&baseline)[..3]), "missing"),
         (file(&twice), "twice"),
         (seal(b"meta\xff\xff\xff\xff{}"), "longer than the file"),
         (seal(b"met"), "longer than the file"),
@@ -140,13 +140,14 @@ fn parts_that_do_not_fit_together_are_refused() {
         (replace(1, &percentiles([0.0, 1.0, 2.0, 0.0, 3.0, 2.0])), "out of order"),
         (replace(1, &percentiles([0.0, f32::NAN, 2.0, 0.0, 0.0, 0.0])), "out of order"),
         (replace(1, &percentiles([0.0, 1.0, f32::INFINITY, 0.0, 0.0, 0.0])), "out of order"),
-        (replace(2, b""), "EOF"),
-        (replace(2, b"{}"), "missing field"),
-        (replace(2, br#"{"members":[],"calibration":[1]}"#), "number of models"),
+        (replace(2, br#"{"columns":[]}"#), "scaled columns"),
+        (replace(3, b""), "EOF"),
+        (replace(3, b"{}"), "missing field"),
+        (replace(3, br#"{"members":[],"calibration":[1]}"#), "number of models"),
         (ensemble("\"weight\":", "\"weight\":1"), "fit together"),
         (ensemble("\"features\":2", "\"features\":3"), "fit together"),
         (ensemble("\"calibration\":[", "\"calibration\":[0.5,"), "fit together"),
-        (replace(2, &[b"{\"members\":", vec![b'['; 999].as_slice()].concat()), "expected"),
+        (replace(3, &[b"{\"members\":", vec![b'['; 999].as_slice()].concat()), "expected"),
     ] {
         let error = Baseline::from_bytes(&bytes).unwrap_err();
         assert!(
