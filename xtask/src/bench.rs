@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{lab, setup, sh, toolchain};
+use crate::{lab, python, setup, sh, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench            every measurement
-  cargo xtask bench -- --help  the options of the program behind it")]
+  cargo xtask bench scores     what a score costs, beside scikit-learn
+  cargo xtask bench -- --help  the options of the program behind it
+
+scikit-learn is measured in a Python environment made in the target folder; without it, those rows say why.")]
 pub struct Args {
     /// Options of the program behind it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -19,7 +22,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let object = baselines()?;
-    lab::helper_with("bench", &args.args, &[("LEUKO_BENCH_OBJECT", object)])
+    let python = match python::with_scikit_learn() {
+        Ok(python) => ("LEUKO_BENCH_PYTHON", python.into_os_string()),
+        Err(error) => ("LEUKO_BENCH_NO_PYTHON", error.to_string().into()),
+    };
+    lab::helper_with("bench", &args.args, &[("LEUKO_BENCH_OBJECT", object.into_os_string()), python])
 }
 
 /// Compiles the kernel programs that the product's are compared with.

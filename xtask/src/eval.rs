@@ -1,12 +1,11 @@
 //! `cargo xtask eval`: measures the models on public labelled data and writes the quality card.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::sh;
+use crate::{python, sh};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -34,9 +33,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     sh::run(&mut sh::cargo(&["build", "--release", "--locked", "-p", "sensor-evaluation", "--bin", "eval"]))?;
-    let target_dir = sh::target_dir()?;
-    let python = python(&target_dir.join("eval-python"));
-    sh::exec(eval_command(args, &target_dir.join("release/eval"), python))
+    sh::exec(eval_command(args, &sh::target_dir()?.join("release/eval"), python::with_scikit_learn()))
 }
 
 /// The program behind the task. `python` is an interpreter with scikit-learn, or why there is none.
@@ -58,26 +55,6 @@ fn eval_command(args: &Args, program: &Path, python: Result<PathBuf>) -> Command
         Err(error) => command.arg("--no-python").arg(error.to_string()),
     };
     command
-}
-
-/// An environment with the pinned packages; made again when the pins change.
-fn python(environment: &Path) -> Result<PathBuf> {
-    let pins = sh::workspace().join("models/evaluation/python/requirements.txt");
-    let wanted = fs::read_to_string(&pins).context("the list of Python packages cannot be read")?;
-    let done = environment.join("installed.txt");
-    let interpreter = environment.join("bin/python");
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(interpreter);
-    }
-    sh::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))
-        .context("no Python environment could be made")?;
-    let mut install = Command::new(&interpreter);
-    // What pip says must not get into the report on standard output.
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-    sh::run(install.arg("--requirement").arg(&pins).stdout(std::io::stderr()))
-        .context("scikit-learn could not be installed")?;
-    fs::write(&done, wanted).context("the Python environment cannot be written")?;
-    Ok(interpreter)
 }
 
 #[cfg(test)]

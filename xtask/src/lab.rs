@@ -1,7 +1,6 @@
 //! `cargo xtask lab`: scenarios of real traffic in network namespaces.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -30,14 +29,14 @@ pub fn helper(program: &str, args: &[OsString]) -> Result<()> {
     helper_with(program, args, &[])
 }
 
-/// As [`helper`], told of more files by environment variables.
-pub fn helper_with(program: &str, args: &[OsString], files: &[(&str, PathBuf)]) -> Result<()> {
+/// As [`helper`], told more by environment variables.
+pub fn helper_with(program: &str, args: &[OsString], more: &[(&str, OsString)]) -> Result<()> {
     setup::toolchain()?;
     setup::tests()?;
     let leuko = build::release()?;
     // All of them: a scenario may start the small servers that are programs of the same package.
     sh::run(&mut sh::cargo(&["build", "--release", "--locked", "-p", "leuko-tests", "--bins"]))?;
     let mut helper = Command::new(sh::target_dir()?.join("release").join(program));
-    helper.args(args).env("LEUKO_BIN", leuko).envs(files.iter().map(|(name, path)| (name, path)));
+    helper.args(args).env("LEUKO_BIN", leuko).envs(more.iter().map(|(name, value)| (name, value)));
     sh::exec(sh::as_root(helper)?)
 }

@@ -16,6 +16,7 @@ mod verify;
 
 mod setup;
 
+mod python;
 mod sh;
 mod toolchain;
 

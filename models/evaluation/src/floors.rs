@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use ndarray::{Array2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -70,7 +71,9 @@ impl Floors {
                     seeds: if compares_seeds(data, set) { SEEDS } else { 0 },
                     left_out: if leave_out && leaves_out(set) { data.data.source.attacks().collect() } else { vec![] },
                 };
-                write_rows(folder.path(), &job.name, data, set).context("write rows for scikit-learn")?;
+                let family =
+                    data.data.family.iter().map(|family| u8::try_from(*family)).collect::<Result<Vec<_>, _>>()?;
+                write_rows(folder.path(), &job.name, &set.rows, &data.split.part, &family)?;
                 jobs.push(job);
             }
         }
@@ -131,6 +134,21 @@ impl Floors {
     }
 }
 
+/// How long scores of scikit-learn's Isolation Forest take that is fitted to `fit`; of the rows of `scored`.
+///
+/// # Errors
+/// Files that cannot be written, or a script that fails.
+pub fn isolation_forest_cost(python: &Path, fit: &Array2<f32>, scored: &Array2<f32>) -> Result<Cost> {
+    let folder = tempfile::tempdir().context("make a folder for rows")?;
+    let rows = concatenate(Axis(0), &[fit.view(), scored.view()]).context("rows of one width")?;
+    let part = [vec![Part::Fit; fit.nrows()], vec![Part::Validation; scored.nrows()]].concat();
+    let job = Job { name: "rows".to_owned(), columns: rows.ncols(), seed: SEED, seeds: 0, left_out: vec![] };
+    write_rows(folder.path(), &job.name, &rows, &part, &vec![0; rows.nrows()])?;
+    fs::write(folder.path().join("jobs.json"), serde_json::to_vec(&[job])?).context("write jobs.json")?;
+    let floors = Floors { python: python.to_owned(), folder };
+    Ok(floors.costs()?.isolation_forest)
+}
+
 /// Whether the forest is fitted with [`SEEDS`] seeds here.
 #[must_use]
 pub fn compares_seeds(data: &Prepared, set: &PreparedSet) -> bool {
@@ -147,12 +165,11 @@ fn job_name(data: &Prepared, set: &PreparedSet) -> String {
     format!("{}.{}", data.data.source.key, set.set.name.replace([' ', '+'], "_"))
 }
 
-fn write_rows(folder: &Path, name: &str, data: &Prepared, set: &PreparedSet) -> Result<()> {
-    let rows: Vec<u8> = set.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let part: Vec<u8> = data.split.part.iter().map(|part| *part as u8).collect();
-    let family = data.data.family.iter().map(|family| u8::try_from(*family)).collect::<Result<Vec<u8>, _>>()?;
-    for (ending, bytes) in [("rows.f32", rows), ("part.u8", part), ("family.u8", family)] {
-        fs::write(folder.join(format!("{name}.{ending}")), bytes)?;
+fn write_rows(folder: &Path, name: &str, rows: &Array2<f32>, part: &[Part], family: &[u8]) -> Result<()> {
+    let rows: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let part: Vec<u8> = part.iter().map(|part| *part as u8).collect();
+    for (ending, bytes) in [("rows.f32", &*rows), ("part.u8", &part), ("family.u8", family)] {
+        fs::write(folder.join(format!("{name}.{ending}")), bytes).context("write rows for scikit-learn")?;
     }
     Ok(())
 }

@@ -93,11 +93,6 @@ impl Arena {
         })
     }
 
-    /// Depth of the deepest leaf.
-    pub(super) fn depth(&self) -> u32 {
-        self.depth
-    }
-
     /// The first node of each tree.
     pub(super) fn roots(&self) -> &[u32] {
         &self.roots

@@ -1,17 +1,4 @@
-//! The frames that are measured, and numbers that look random.
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
+//! The frames that are measured.
 
 /// An IP packet in Ethernet, behind so many VLAN tags.
 pub fn ethernet(tags: usize, packet: &[u8]) -> Vec<u8> {

@@ -11,11 +11,13 @@ mod many_flows;
 mod packets;
 mod poll;
 mod product;
+mod scores;
+
 mod report;
 mod turns;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 use leuko::source::kernel::{KernelSource, LoadOptions};
 
 use report::Report;
@@ -23,6 +25,8 @@ use report::Report;
 /// Measures speed and memory; each number is the median of several runs.
 #[derive(clap::Parser)]
 struct Args {
+    /// Only these measurements
+    parts: Vec<Part>,
     /// Runs of each measurement; a sixth as many of those that take a second
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     runs: u16,
@@ -32,6 +36,19 @@ struct Args {
     /// One JSON array instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Part {
+    /// A packet at the hooks
+    Packets,
+    /// A poll of the flow table
+    Poll,
+    /// Memory, instructions, a replay
+    Product,
+    /// A score, beside scikit-learn
+    Scores,
 }
 
 /// How often, and of which objects.
@@ -57,9 +74,17 @@ fn main() -> Result<()> {
     };
     ensure!(!bench.baselines.is_empty(), "{} is empty", baselines.display());
     let mut report = Report::default();
-    packets::measure(&bench, &mut report)?;
-    poll::measure(&bench, &mut report)?;
-    product::measure(&bench, &mut report)?;
+    for part in Part::value_variants() {
+        if !args.parts.is_empty() && !args.parts.contains(part) {
+            continue;
+        }
+        match part {
+            Part::Packets => packets::measure(&bench, &mut report)?,
+            Part::Poll => poll::measure(&bench, &mut report)?,
+            Part::Product => product::measure(&bench, &mut report)?,
+            Part::Scores => scores::measure(&mut report)?,
+        }
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

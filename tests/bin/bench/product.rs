@@ -1,4 +1,4 @@
-//! What needs no kernel table: memory, instructions, scores, a replay.
+//! What needs no kernel table: memory, instructions, a replay.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -6,26 +6,23 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use leuko::source::kernel::PROGRAMS;
-use ndarray::Array2;
 use sensor_core::flow::FlowTable;
 use sensor_ebpf::abi::FlowSlot;
-use sensor_models::IsolationForestParams;
 
 use crate::Bench;
-use crate::frames::{Random, ethernet, ipv4};
+use crate::frames::{ethernet, ipv4};
 use crate::many_flows::DEFAULT_FLOWS;
 use crate::report::Report;
-use crate::turns::{Sample, time};
+use crate::turns::time;
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     memory(report);
     instructions(bench, report)?;
-    score(bench, report)?;
     match replay() {
         Ok(rate) => {
             report.add("leuko replay, 1,000 flows", rate, "packets/s");
         }
-        Err(_) => report.add_missing("leuko replay, 1,000 flows", "packets/s"),
+        Err(error) => report.add_missing("leuko replay, 1,000 flows", "packets/s").because(error.to_string()),
     }
     Ok(())
 }
@@ -53,24 +50,6 @@ fn instructions(bench: &Bench, report: &mut Report) -> Result<()> {
             line.relative(LIMIT, "the limit");
         }
     }
-    Ok(())
-}
-
-/// What a score of one vector costs.
-fn score(bench: &Bench, report: &mut Report) -> Result<()> {
-    const COLUMNS: usize = 19;
-    const ROWS: usize = 4096;
-    let mut random = Random(7);
-    #[expect(clippy::cast_precision_loss, reason = "any number will do")]
-    let rows = Array2::from_shape_fn((ROWS, COLUMNS), |_| (random.next() >> 40) as f32);
-    let forest = IsolationForestParams::new().trees(100).seed(7).check()?.fit(rows.view())?;
-    let (mut sample, mut sum) = (Sample::default(), 0.0);
-    for _ in 0..bench.runs {
-        let took = time(|| sum += forest.score_batch(rows.view()).sum());
-        sample.push(took.as_nanos() as f64 / ROWS as f64);
-    }
-    ensure!(sum.is_finite(), "scores are numbers");
-    report.add_sample("score, 100 trees, 19 columns, one vector", &sample, "ns");
     Ok(())
 }
 

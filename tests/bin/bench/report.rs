@@ -27,13 +27,23 @@ pub struct Line {
     of: Option<&'static str>,
     /// Of lines with a limit: whether the ratio keeps to it.
     kept: Option<bool>,
+    /// Of lines without a value: why there is none.
+    why: Option<String>,
 }
 
 impl Report {
     /// Adds a line, which may be given more.
     pub fn add(&mut self, what: impl Into<String>, value: f64, unit: &'static str) -> &mut Line {
-        let line =
-            Line { what: what.into(), value: Some(value), unit, spread: None, ratio: None, of: None, kept: None };
+        let line = Line {
+            what: what.into(),
+            value: Some(value),
+            unit,
+            spread: None,
+            ratio: None,
+            of: None,
+            kept: None,
+            why: None,
+        };
         self.lines.push(line);
         self.lines.last_mut().expect("a line has just been pushed")
     }
@@ -46,8 +56,10 @@ impl Report {
     }
 
     /// Adds a line of what cannot be had.
-    pub fn add_missing(&mut self, what: impl Into<String>, unit: &'static str) {
-        self.add(what, f64::NAN, unit).value = None;
+    pub fn add_missing(&mut self, what: impl Into<String>, unit: &'static str) -> &mut Line {
+        let line = self.add(what, f64::NAN, unit);
+        line.value = None;
+        line
     }
 }
 
@@ -57,6 +69,11 @@ impl Line {
         self.ratio = self.value.map(|value| value / to);
         self.of = Some(of);
         self
+    }
+
+    /// Without a value, for this reason.
+    pub fn because(&mut self, why: impl Into<String>) {
+        self.why = Some(why.into());
     }
 
     /// With at most this ratio.
@@ -73,6 +90,9 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.why {
+            return write!(f, "{:<56} {:>22}: {why}", self.what, "not available");
+        }
         let value = self.value.map_or_else(|| "not available".to_owned(), |value| format!("{value:.1} {}", self.unit));
         let spread = self.spread.map_or_else(String::new, |[low, high]| format!("{low:.0} to {high:.0}"));
         write!(f, "{:<56} {value:>22} {spread:>16}", self.what)?;
