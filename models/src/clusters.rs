@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation_forest::FitError;
-use crate::linalg::{Cholesky, covariance, dot, means};
+use crate::linalg::{Cholesky, covariance, means};
 use crate::model::{InvalidModel, checked_serde, sample_rows};
 use crate::one_class::OneClass;
 use crate::residual::{finish, fit_dense};
@@ -195,10 +195,15 @@ impl Clusters {
     }
 
     fn nearest(&self, scaled: &[f64]) -> (usize, f64) {
-        nearest(self.clusters.iter().map(|cluster| {
-            let white = cluster.factor.whiten(&cluster.deviation(scaled));
-            dot(&white, &white)
-        }))
+        let mut scratch = Vec::with_capacity(scaled.len());
+        let mut best = (0, f64::INFINITY);
+        for (at, cluster) in self.clusters.iter().enumerate() {
+            let deviation = scaled.iter().zip(&cluster.centre).map(|(value, centre)| value - centre);
+            if let Some(square) = cluster.factor.square_below(deviation, best.1, &mut scratch) {
+                best = (at, square);
+            }
+        }
+        best
     }
 
     fn validate(&self) -> Result<(), InvalidModel> {

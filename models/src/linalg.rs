@@ -50,6 +50,27 @@ impl Cholesky {
         out
     }
 
+    /// `vector' A^-1 vector` if it is below `limit`. `scratch` is overwritten.
+    pub(crate) fn square_below(
+        &self,
+        vector: impl Iterator<Item = f64>,
+        limit: f64,
+        scratch: &mut Vec<f64>,
+    ) -> Option<f64> {
+        scratch.clear();
+        let mut square = 0.0;
+        for (row, value) in vector.enumerate() {
+            let line = &self.lower[start(row)..=start(row) + row];
+            let white = (value - dot(&line[..row], scratch)) / line[row];
+            square += white * white;
+            if square >= limit {
+                return None;
+            }
+            scratch.push(white);
+        }
+        Some(square)
+    }
+
     /// `A^-1 vector`.
     pub(crate) fn solve(&self, vector: &[f64]) -> Vec<f64> {
         let mut out = self.whiten(vector);
@@ -136,6 +157,8 @@ mod tests {
         let solved = factor.solve(&[8.0, 7.0]);
         assert!((solved[0] - 1.25).abs() < 1e-12 && (solved[1] - 1.5).abs() < 1e-12);
         assert!((dot(&factor.whiten(&[8.0, 7.0]), &factor.whiten(&[8.0, 7.0])) - 20.5).abs() < 1e-12);
+        let below = |limit| factor.square_below([8.0, 7.0].into_iter(), limit, &mut vec![9.0]);
+        assert!(below(20.0).is_none() && (below(21.0).unwrap() - 20.5).abs() < 1e-12);
     }
 
     #[test]

@@ -29,6 +29,9 @@ use crate::scale::{CLIP, Scaler, narrow, quantile};
 /// Most rows the machine is fitted to: the kernel matrix takes 8 bytes times their square.
 pub const MAX_SVM_ROWS: u32 = 4096;
 
+/// Difference of logarithms below which a term does not change a sum.
+const NEGLIGIBLE: f64 = -40.0;
+
 /// Parameters of a [`OneClassSvm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OneClassSvmParams {
@@ -56,9 +59,9 @@ pub struct OneClassSvm {
     scaler: Scaler,
     /// `width` of the kernel, positive.
     width: f64,
-    /// Positive, sum 1.
-    weights: Vec<f64>,
-    /// Scaled rows, row-major.
+    /// `ln` of the weights, which are positive and sum to 1.
+    log_weights: Vec<f64>,
+    /// Scaled rows, column after column: a score adds up all distances at once.
     vectors: Vec<f32>,
 }
 
@@ -78,8 +81,9 @@ impl OneClassSvmParams {
         let weights = self.weights(&sample, width);
         let total: f64 = weights.iter().sum();
         let kept: Vec<usize> = (0..weights.len()).filter(|at| weights[*at] > 1e-9 * total).collect();
-        let vectors = sample.select(Axis(0), &kept).iter().map(|value| narrow(*value)).collect();
-        Ok(OneClassSvm { scaler, width, weights: kept.iter().map(|at| weights[*at] / total).collect(), vectors })
+        let vectors = sample.select(Axis(0), &kept).t().iter().map(|value| narrow(*value)).collect();
+        let log_weights = kept.iter().map(|at| (weights[*at] / total).ln()).collect();
+        Ok(OneClassSvm { scaler, width, log_weights, vectors })
     }
 
     /// One weight a row; all the same if the optimisation has no answer.
@@ -126,20 +130,21 @@ impl OneClassSvm {
     /// Support vectors kept.
     #[must_use]
     pub fn support_vectors(&self) -> usize {
-        self.weights.len()
+        self.log_weights.len()
     }
 
-    /// `ln(a_i k(x, s_i))` for each support vector, and the logarithm of their sum.
+    /// `ln(a_i k(x, s_i))` for each support vector, and the logarithm of their sum. Terms that are too small to change the
+    /// sum are not added: almost all, for most rows.
     fn terms(&self, scaled: &[f32]) -> (Vec<f64>, f64) {
-        let vectors = self.vectors.chunks_exact(scaled.len());
-        let terms: Vec<f64> = self
-            .weights
-            .iter()
-            .zip(vectors)
-            .map(|(weight, vector)| weight.ln() - f64::from(square_distance(scaled, vector)) / self.width)
-            .collect();
+        let mut distances = vec![0.0_f32; self.log_weights.len()];
+        for (value, column) in scaled.iter().zip(self.vectors.chunks_exact(distances.len())) {
+            distances.iter_mut().zip(column).for_each(|(sum, other)| *sum += (value - other) * (value - other));
+        }
+        let narrowness = 1.0 / self.width;
+        let logs = self.log_weights.iter().zip(distances);
+        let terms: Vec<f64> = logs.map(|(log, distance)| log - f64::from(distance) * narrowness).collect();
         let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = terms.iter().map(|term| (term - largest).exp()).sum();
+        let sum: f64 = terms.iter().map(|term| term - largest).filter(|term| *term > NEGLIGIBLE).map(f64::exp).sum();
         (terms, largest + sum.ln())
     }
 
@@ -149,27 +154,13 @@ impl OneClassSvm {
 
     fn validate(&self) -> Result<(), InvalidModel> {
         let width = self.scaler.columns().len();
-        let usable = (1..=MAX_SVM_ROWS as usize).contains(&self.weights.len())
-            && self.vectors.len() == self.weights.len() * width
-            && self.weights.iter().all(|weight| *weight > 1e-12 && *weight <= 1.0 + 1e-9)
+        let usable = (1..=MAX_SVM_ROWS as usize).contains(&self.log_weights.len())
+            && self.vectors.len() == self.log_weights.len() * width
+            && self.log_weights.iter().all(|weight| *weight > -30.0 && *weight <= 1e-9)
             && self.vectors.iter().all(|value| f64::from(value.abs()) <= CLIP)
             && (1e-9..=1e9).contains(&self.width);
         if usable { Ok(()) } else { Err(InvalidModel("the support vectors are not usable")) }
     }
-}
-
-/// Eight sums at a time, always in the same order.
-fn square_distance(a: &[f32], b: &[f32]) -> f32 {
-    let (a_groups, a_rest) = a.as_chunks::<8>();
-    let (b_groups, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
-    for (x, y) in a_groups.iter().zip(b_groups) {
-        for lane in 0..8 {
-            sums[lane] += (x[lane] - y[lane]) * (x[lane] - y[lane]);
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 impl OneClass for OneClassSvm {
@@ -187,10 +178,10 @@ impl OneClass for OneClassSvm {
         let scaled = self.scaled(row);
         let (terms, total) = self.terms(&scaled);
         let mut parts = vec![0.0; scaled.len()];
-        for (term, vector) in terms.iter().zip(self.vectors.chunks_exact(scaled.len())) {
+        for (at, term) in terms.iter().enumerate().filter(|(_, term)| **term - total > NEGLIGIBLE) {
             let share = (term - total).exp() / self.width;
-            for ((part, value), other) in parts.iter_mut().zip(&scaled).zip(vector) {
-                *part += share * f64::from(value - other).powi(2);
+            for (column, (part, value)) in parts.iter_mut().zip(&scaled).enumerate() {
+                *part += share * f64::from(value - self.vectors[column * terms.len() + at]).powi(2);
             }
         }
         parts
