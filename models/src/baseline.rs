@@ -292,7 +292,7 @@ fn split(count: u32, seed: u64) -> (Vec<usize>, Vec<usize>) {
 /// The forest uses stream 0 of the same seed.
 const SPLIT_STREAM: u64 = 1;
 
-fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
+pub(crate) fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
     let mut seen = HashSet::new();
     let usable = |name: &str| (1..=MAX_COLUMN_NAME).contains(&name.len()) && !name.contains(char::is_control);
     match schema.iter().map(AsRef::as_ref).position(|name| !usable(name) || !seen.insert(name)) {

@@ -24,8 +24,11 @@
 //! A model without a baseline ([`Model`](crate::Model)) is a file of another kind in the same envelope: its "meta" names
 //! the model, and its one other section, "modl", is the plain data of the model as JSON.
 //!
+//! A [`Classifier`](crate::Classifier) is a third kind: its description in "meta", its trees in "tree".
+//!
 //! Reading a baseline allocates less than 5 times the size of the input plus 8 MiB, and refuses inputs above [`MAX_BYTES`].
 
+mod classifier;
 mod model;
 mod wire;
 

@@ -9,6 +9,7 @@
 //!   normal rows, on columns made comparable by [`scale`].
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
+//! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`baseline`]: what is normal here: a forest, its calibration and the usual range of each named feature.
 //! - [`mod@format`]: a baseline as bytes, and back from bytes nobody vouches for.
@@ -39,6 +40,7 @@
 pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
+pub mod classifier;
 pub mod clusters;
 pub mod explain;
 pub mod extended_forest;
@@ -54,6 +56,7 @@ pub mod scale;
 
 pub use baseline::{Baseline, BaselineError, Explanation, FeatureSummary, SchemaError, Training};
 pub use calibrate::{Calibration, CalibrationError};
+pub use classifier::{Classifier, ClassifierParams, Decision, Verdict};
 pub use explain::{Change, Counterfactual, Reference};
 pub use format::FormatError;
 pub use isolation_forest::{FitError, IsolationForest, IsolationForestParams, Node, ParamsError, ValidParams};
