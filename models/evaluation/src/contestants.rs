@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use ndarray::ArrayView2;
+use sensor_models::classifier::{Classifier, ClassifierParams, Names};
 use sensor_models::{Calibration, IsolationForestParams, OneClass};
 
 /// Seed of every model in the table.
@@ -37,6 +38,21 @@ pub trait Supervised: Send + Sync {
     fn score(&self, row: &[f32]) -> f64 {
         1.0 - self.probabilities(row)[0]
     }
+
+    /// [`Self::score`] of each row.
+    fn score_batch(&self, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+        rows.rows().into_iter().map(|row| self.score(&row.to_vec())).collect()
+    }
+}
+
+impl Supervised for Classifier {
+    fn probabilities(&self, row: &[f32]) -> Vec<f64> {
+        self.probabilities(row)
+    }
+
+    fn score_batch(&self, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+        self.probabilities_batch(rows).column(0).iter().map(|normal| 1.0 - normal).collect()
+    }
 }
 
 /// A rule that makes one score of the p-values of all one-class models.
@@ -52,7 +68,7 @@ pub struct Combination {
 pub const ONE_CLASS: &[OneClassModel] = &[OneClassModel { name: "isolation forest", fit: isolation_forest }];
 
 /// The classifiers.
-pub const SUPERVISED: &[SupervisedModel] = &[];
+pub const SUPERVISED: &[SupervisedModel] = &[SupervisedModel { name: "boosted trees", fit: boosted_trees }];
 
 /// The combinations; measured when there are at least two one-class models.
 pub const COMBINATIONS: &[Combination] = &[Combination { name: "Cauchy combination of all", rule: cauchy }];
@@ -63,6 +79,24 @@ pub const COMBINATIONS: &[Combination] = &[Combination { name: "Cauchy combinati
 /// Rows that no forest can be fitted to.
 pub fn isolation_forest(rows: ArrayView2<'_, f32>, seed: u64) -> Result<Box<dyn OneClass>> {
     Ok(Box::new(IsolationForestParams::new().seed(seed).check()?.fit(rows)?))
+}
+
+/// The classifier of the table, with its usual parameters.
+///
+/// # Errors
+/// Rows that no classifier can be fitted to.
+pub fn boosted_trees(
+    rows: ArrayView2<'_, f32>,
+    families: &[u16],
+    count: u16,
+    seed: u64,
+) -> Result<Box<dyn Supervised>> {
+    let numbered = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+    let (columns, classes) = (numbered(rows.ncols()), numbered(usize::from(count)));
+    let (columns, classes): (Vec<&str>, Vec<&str>) =
+        (columns.iter().map(String::as_str).collect(), classes.iter().map(String::as_str).collect());
+    let names = Names { columns: &columns, classes: &classes };
+    Ok(Box::new(ClassifierParams::new().seed(seed).check()?.fit(rows, families, names, 0)?))
 }
 
 /// `mean tan((1/2 - p) pi)`: Cauchy distributed if the p-values are uniform, and nearly so in its tail whatever their

@@ -7,7 +7,7 @@ use anyhow::Result;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::Serialize;
 
-use crate::contestants::{self, SEED, Supervised};
+use crate::contestants::{self, SEED};
 use crate::floors::{Costs, Floors};
 use crate::{Prepared, PreparedSet};
 
@@ -53,16 +53,12 @@ pub fn measure(data: &Prepared, set: &PreparedSet, floors: Option<&Floors>) -> R
     let families: Vec<u16> = data.fit.iter().map(|row| data.data.family[*row]).collect();
     for model in contestants::SUPERVISED {
         let fitted = (model.fit)(fit.view(), &families, data.truth(&[]).families + 1, SEED)?;
-        let batch = |rows: ArrayView2<'_, f32>| score_all(&*fitted, rows);
+        let batch = |rows: ArrayView2<'_, f32>| {
+            black_box(fitted.score_batch(rows));
+        };
         costs.push(cost(model.name, &rows, batch, |row| fitted.score(row)));
     }
     Ok(costs)
-}
-
-fn score_all(model: &dyn Supervised, rows: ArrayView2<'_, f32>) {
-    for row in rows.rows() {
-        black_box(model.score(row.as_slice().expect("rows are contiguous")));
-    }
 }
 
 fn cost(model: &str, rows: &Array2<f32>, batch: impl Fn(ArrayView2<'_, f32>), single: impl Fn(&[f32]) -> f64) -> Cost {
