@@ -23,11 +23,13 @@
 //! "ensm"   JSON: the plain data of the ensemble: each model with its weight and calibration
 //! ```
 //!
-//! A single model ([`Model`](crate::Model)) has "meta" (kind "one_class_model") and "modl", its plain data as JSON.
+//! A single model ([`Model`](crate::Model)) has "meta" (kind "one_class_model") and "modl", its plain data as JSON; a
+//! [`Classifier`](crate::Classifier) has its description in "meta" and its trees in "tree".
 //! Links between the nodes of a tree and path lengths are not stored but derived, so a file cannot get them wrong.
 //!
 //! Plain data is read if it is at most [`MAX_PLAIN_BYTES`] long; reading allocates less than 16 times the size of the input.
 
+mod classifier;
 mod model;
 mod wire;
 

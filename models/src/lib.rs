@@ -9,6 +9,7 @@
 //!   normal rows, on columns made comparable by [`scale`].
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
+//! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -45,6 +46,7 @@ pub mod autoencoder;
 pub mod baseline;
 pub mod calibrate;
 pub mod challenge;
+pub mod classifier;
 pub mod clusters;
 pub mod drift;
 pub mod ensemble;
@@ -69,6 +71,7 @@ pub use calibrate::{Calibration, CalibrationError};
 pub use challenge::{
     ChallengeError, ChallengeParams, Contender, Decision, Evidence, Figures, Reason, ValidChallengeParams,
 };
+pub use classifier::{Classifier, ClassifierParams, Verdict};
 pub use drift::{Drift, DriftError, DriftParams};
 pub use ensemble::{Ensemble, EnsembleError};
 pub use explain::{Change, Counterfactual, FeatureSummary, Reference};

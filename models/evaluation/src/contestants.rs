@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use ndarray::ArrayView2;
+use sensor_models::classifier::{Classifier, ClassifierParams, Names};
 use sensor_models::ensemble::USUAL;
 use sensor_models::{Ensemble, ModelKind, OneClass};
 
@@ -66,6 +67,21 @@ pub trait Supervised: Send + Sync {
     fn score(&self, row: &[f32]) -> f64 {
         1.0 - self.probabilities(row)[0]
     }
+
+    /// [`Self::score`] of each row.
+    fn score_batch(&self, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+        rows.rows().into_iter().map(|row| self.score(&row.to_vec())).collect()
+    }
+}
+
+impl Supervised for Classifier {
+    fn probabilities(&self, row: &[f32]) -> Vec<f64> {
+        self.probabilities(row)
+    }
+
+    fn score_batch(&self, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+        self.probabilities_batch(rows).column(0).iter().map(|normal| 1.0 - normal).collect()
+    }
 }
 
 /// The one-class models.
@@ -93,4 +109,22 @@ const ALIKE: [(ModelKind, f64); ModelKind::ALL.len()] = {
 };
 
 /// The classifiers.
-pub const SUPERVISED: &[SupervisedModel] = &[];
+pub const SUPERVISED: &[SupervisedModel] = &[SupervisedModel { name: "boosted trees", fit: boosted_trees }];
+
+/// The classifier of the table, with its usual parameters.
+///
+/// # Errors
+/// Rows that no classifier can be fitted to.
+pub fn boosted_trees(
+    rows: ArrayView2<'_, f32>,
+    families: &[u16],
+    count: u16,
+    seed: u64,
+) -> Result<Box<dyn Supervised>> {
+    let numbered = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+    let (columns, classes) = (numbered(rows.ncols()), numbered(usize::from(count)));
+    let (columns, classes): (Vec<&str>, Vec<&str>) =
+        (columns.iter().map(String::as_str).collect(), classes.iter().map(String::as_str).collect());
+    let names = Names { columns: &columns, classes: &classes };
+    Ok(Box::new(ClassifierParams::new().seed(seed).check()?.fit(rows, families, names, 0)?))
+}

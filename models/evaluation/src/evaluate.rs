@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context as _, Result};
-use ndarray::{ArrayView2, Axis};
+use ndarray::Axis;
 use serde::Serialize;
 
 use crate::contestants::{self, SEED, SupervisedModel};
@@ -189,10 +189,10 @@ fn fit_without(data: &Prepared, set: &PreparedSet, model: &SupervisedModel, with
     let seen = |row: &usize| Some(data.data.family[*row]) != without;
     let fit: Vec<usize> = data.fit.iter().copied().filter(seen).collect();
     let families: Vec<u16> = fit.iter().map(|row| data.data.family[*row]).collect();
-    let rows: ArrayView2<'_, f32> = set.rows.view();
-    let fitted = (model.fit)(rows.select(Axis(0), &fit).view(), &families, data.truth(&[]).families + 1, SEED)
+    let fitted = (model.fit)(set.rows.select(Axis(0), &fit).view(), &families, data.truth(&[]).families + 1, SEED)
         .with_context(|| format!("fit {}", model.name))?;
-    Ok(data.scores(|row| fitted.score(&rows.row(row).to_vec())))
+    let scores = |rows: &[usize]| fitted.score_batch(set.rows.select(Axis(0), rows).view());
+    Ok(Scores { calibration: scores(&data.calibration), validation: scores(&data.validation) })
 }
 
 /// Measures the models of one data set.

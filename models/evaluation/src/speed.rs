@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use sensor_models::IsolationForestParams;
 use serde::Serialize;
 
-use crate::contestants::{self, SEED, Supervised};
+use crate::contestants::{self, SEED};
 use crate::floors::{self, Costs, Floors};
 use crate::{Prepared, PreparedSet};
 
@@ -63,7 +63,9 @@ pub fn measure(data: &Prepared, set: &PreparedSet, floors: Option<&Floors>) -> R
     let families: Vec<u16> = data.fit.iter().map(|row| data.data.family[*row]).collect();
     for model in contestants::SUPERVISED {
         let fitted = (model.fit)(fit.view(), &families, data.truth(&[]).families + 1, SEED)?;
-        let batch = |rows: ArrayView2<'_, f32>| score_all(&*fitted, rows);
+        let batch = |rows: ArrayView2<'_, f32>| {
+            black_box(fitted.score_batch(rows));
+        };
         costs.push(cost(model.name, &rows, batch, |row| fitted.score(row)));
     }
     Ok(costs)
@@ -94,12 +96,6 @@ pub fn isolation_forests(python: Option<&Path>) -> Result<(Cost, Option<Cost>)> 
 fn floor(model: &str, cost: floors::Cost) -> Cost {
     let (batch_us, single_us) = (cost.batch * 1e6, cost.single * 1e6);
     Cost { model: format!("scikit-learn {model}"), floor: true, batch_us, single_us }
-}
-
-fn score_all(model: &dyn Supervised, rows: ArrayView2<'_, f32>) {
-    for row in rows.rows() {
-        black_box(model.score(row.as_slice().expect("rows are contiguous")));
-    }
 }
 
 fn cost(model: &str, rows: &Array2<f32>, batch: impl Fn(ArrayView2<'_, f32>), single: impl Fn(&[f32]) -> f64) -> Cost {
