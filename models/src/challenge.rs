@@ -98,6 +98,8 @@ pub enum Reason {
     FewerFalseAlarms,
     /// The challenger serves: the p-values of the champion have become too small.
     Drifted,
+    /// The challenger serves: nothing speaks against either, and it was calibrated on at least twice as many rows.
+    Sharper,
     /// The champion stays: nothing speaks against it.
     Tie,
 }
@@ -123,7 +125,7 @@ impl Reason {
     /// Whether the challenger is to serve.
     #[must_use]
     pub fn promotes(self) -> bool {
-        matches!(self, Self::FindsMore | Self::FewerFalseAlarms | Self::Drifted)
+        matches!(self, Self::FindsMore | Self::FewerFalseAlarms | Self::Drifted | Self::Sharper)
     }
 }
 
@@ -184,9 +186,14 @@ impl ValidChallengeParams {
     /// Which of the two is to serve.
     #[must_use]
     pub fn decide(&self, champion: Contender<'_>, challenger: Contender<'_>, evidence: &Evidence<'_>) -> Decision {
+        let sharper = challenger.calibration >= 2 * champion.calibration;
         let (champion, challenger) = (self.figures(champion, evidence), self.figures(challenger, evidence));
         let (rows, attacks) = (evidence.normal.nrows(), evidence.attacks.nrows());
-        Decision { reason: self.reason(rows, &champion, &challenger), rows, attacks, champion, challenger }
+        let mut reason = self.reason(rows, &champion, &challenger);
+        if sharper && matches!(reason, Reason::TooFewRows | Reason::Tie) {
+            reason = Reason::Sharper;
+        }
+        Decision { reason, rows, attacks, champion, challenger }
     }
 
     fn reason(&self, rows: usize, champion: &Figures, challenger: &Figures) -> Reason {

@@ -10,6 +10,7 @@
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
+//! - [`budget`]: a threshold from the number of alerts a day that are acceptable.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -44,6 +45,7 @@
 
 pub mod autoencoder;
 pub mod baseline;
+pub mod budget;
 pub mod calibrate;
 pub mod challenge;
 pub mod classifier;
@@ -67,6 +69,7 @@ pub mod scale;
 pub use baseline::{
     Baseline, BaselineError, BaselineParams, Explanation, Metrics, SchemaError, Training, ValidBaselineParams,
 };
+pub use budget::{AlertBudget, BudgetError};
 pub use calibrate::{Calibration, CalibrationError};
 pub use challenge::{
     ChallengeError, ChallengeParams, Contender, Decision, Evidence, Figures, Reason, ValidChallengeParams,

@@ -99,6 +99,7 @@ fn wall_clock() -> SystemTime {
 fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         warmup: config.warmup.get(),
+        budget: config.detect.alerts_per_day.budget(),
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
         allowed: config

@@ -30,7 +30,7 @@ use self::layers::Layers;
 pub use self::layers::{Origin, Override};
 use self::network::Network;
 use self::setting::Setting;
-use self::value::{FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
+use self::value::{AlertsPerDay, FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
 
@@ -110,10 +110,12 @@ pub struct MetricsConfig {
     pub listen: Listen,
 }
 
-/// `[detect]`: what is not reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[detect]`: how much is reported, and what is not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DetectConfig {
+    /// Alerts a day that are acceptable: the thresholds of what is a matter of chance follow.
+    pub alerts_per_day: AlertsPerDay,
     /// Classes that are not reported.
     pub disable: Vec<Class>,
     /// Who is never reported as an attacker.

@@ -3,10 +3,12 @@
 mod baseline_file;
 mod cadence;
 mod conditions;
+mod fitting;
 mod own_traffic;
 mod telemetry;
 
 pub use baseline_file::{BaselineFile, read as read_baseline};
+pub use fitting::Fitting;
 pub use own_traffic::OwnTraffic;
 pub use telemetry::{Telemetry, VOCABULARY};
 
@@ -62,6 +64,8 @@ pub struct Live<C> {
     pub own: OwnTraffic,
     /// Where the baseline is kept.
     pub baseline: BaselineFile,
+    /// Where new ones are fitted.
+    pub fitting: Fitting,
 }
 
 impl<C: Clocks> Live<C> {
@@ -146,6 +150,7 @@ impl<C: Clocks> Live<C> {
         if last {
             events.extend(engine.finish(now));
         }
+        self.fitting.tick(engine);
         self.baseline.save_if_newer(engine.baseline());
         let took = self.clocks.stopwatch().saturating_sub(begun);
         if took > self.interval {

@@ -168,6 +168,7 @@ impl Run {
 
     fn conclude<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         let events = self.engine.tick(now);
+        self.engine.fit();
         self.flows = self.engine.ended().values().sum();
         for record in self.engine.take_records() {
             emit(Output::Flow(Box::new(record)))?;

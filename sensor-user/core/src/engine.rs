@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_ebpf::abi::{Addr, Aggregate, ArpMessage, FlowSlot};
-use sensor_models::Baseline;
+use sensor_models::{AlertBudget, Baseline, Classifier};
 use serde_json::{Value, json};
 
 use crate::arp::ArpTable;
@@ -23,6 +24,7 @@ use crate::flow::{
     AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
 };
 use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent};
+use crate::learn::{FitJob, Fitted, LearnParams};
 use crate::time::Timestamp;
 
 /// What the user decides.
@@ -40,6 +42,10 @@ pub struct EngineConfig {
     pub own_endpoints: BTreeSet<(IpAddr, u16)>,
     /// What was learned at an earlier run.
     pub baseline: Option<Baseline>,
+    /// Names what is not normal.
+    pub classifier: Option<Arc<Classifier>>,
+    /// Alerts a day that are acceptable, of those that are a matter of chance.
+    pub budget: AlertBudget,
     /// Whether ended flows are kept for [`Engine::take_records`].
     pub keep_records: bool,
 }
@@ -53,6 +59,8 @@ impl Default for EngineConfig {
             allowed: Vec::new(),
             own_endpoints: BTreeSet::new(),
             baseline: None,
+            classifier: None,
+            budget: AlertBudget::new(10.0).expect("ten is in range"),
             keep_records: false,
         }
     }
@@ -93,7 +101,12 @@ impl Engine {
     /// An engine that has seen nothing.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
-        let anomaly = AnomalyParams { warmup: config.warmup, ..AnomalyParams::default() };
+        let anomaly = AnomalyParams {
+            learn: LearnParams { warmup: config.warmup, ..LearnParams::default() },
+            classifier: config.classifier,
+            budget: config.budget,
+            ..AnomalyParams::default()
+        };
         Self {
             table: FlowTable::new(config.timeouts),
             aggregates: AggregateTable::default(),
@@ -213,7 +226,8 @@ impl Engine {
         overdue.drain(..).for_each(|event| self.feed(&event));
         self.overdue = overdue;
         let mut events = Vec::new();
-        for finding in self.detectors.tick(now) {
+        let book = &self.book;
+        for finding in self.detectors.tick(now, |addr| book.involves(addr)) {
             if let Some(finding) = self.admitted(finding) {
                 events.extend(self.book.report(finding, now));
             }
@@ -322,14 +336,38 @@ impl Engine {
 
     /// What is normal, once it is known.
     #[must_use]
-    pub const fn baseline(&self) -> Option<&Baseline> {
-        self.detectors.anomaly.baseline()
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.anomaly().learner().baseline()
+    }
+
+    /// The detector of what is not normal.
+    #[must_use]
+    pub const fn anomaly(&self) -> &Anomaly {
+        &self.detectors.anomaly
     }
 
     /// Time until `anomaly` can speak; nothing once it does.
     #[must_use]
     pub fn warmup_left(&self, now: Timestamp) -> Option<Duration> {
-        self.detectors.anomaly.warmup_left(now)
+        self.anomaly().learner().warmup_left(now)
+    }
+
+    /// The fit of a new baseline, when one is due: [run](FitJob::run) it, on another thread or at once, and hand in what
+    /// became of it.
+    pub fn take_fit(&mut self) -> Option<FitJob> {
+        self.detectors.anomaly.learner_mut().take_job()
+    }
+
+    /// Takes in what became of a fit.
+    pub fn install(&mut self, fitted: Fitted) {
+        self.detectors.anomaly.learner_mut().install(fitted);
+    }
+
+    /// Fits when a fit is due, here and now.
+    pub fn fit(&mut self) {
+        if let Some(job) = self.take_fit() {
+            self.install(job.run());
+        }
     }
 
     fn feed(&mut self, event: &FlowEvent) {
@@ -394,12 +432,12 @@ impl Detectors {
         self.udp_flood.observe_overflow(event);
     }
 
-    fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+    fn tick(&mut self, now: Timestamp, involved: impl Fn(Addr) -> bool) -> Vec<Finding> {
         let mut findings = self.syn_flood.tick(now);
         findings.extend(self.udp_flood.tick(now));
         findings.extend(self.scan.tick(now));
         findings.extend(self.brute_force.tick(now));
-        findings.extend(self.anomaly.tick(now));
+        findings.extend(self.anomaly.tick(now, involved));
         findings
     }
 

@@ -12,5 +12,6 @@ pub mod engine;
 pub mod features;
 pub mod flow;
 pub mod incident;
+pub mod learn;
 pub mod sketch;
 pub mod time;

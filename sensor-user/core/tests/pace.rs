@@ -110,6 +110,7 @@ fn run(scene: Scene) -> (Spent, Engine) {
         });
         free.extend(ended.iter().map(|id| id.0));
         timed(&mut spent.ticked, &mut || drop(engine.tick(now)));
+        engine.fit();
         engine.take_scores();
     }
     (spent, engine)

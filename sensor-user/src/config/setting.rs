@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 41] = [
+pub const SETTINGS: [Setting; 42] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -89,6 +89,10 @@ pub const SETTINGS: [Setting; 41] = [
     scalar("timeouts.icmp_idle", "ICMP and ICMPv6."),
     scalar("timeouts.active", "A flow that lasts longer is recorded and begins anew."),
     text("metrics.listen", "Where Prometheus fetches /metrics, or \"off\". Default 127.0.0.1:9101."),
+    scalar(
+        "detect.alerts_per_day",
+        "Alerts a day that are acceptable where chance decides (anomaly): the threshold follows. Default 10.",
+    ),
     list(
         "detect.disable",
         "Classes that are not reported: port_scan, host_scan, syn_flood, udp_flood, brute_force, anomaly.",

@@ -127,6 +127,11 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
             "[detect]\nallow = [\n  \"10.0.0.1/8\",\n]",
             "leuko.toml:2: detect.allow: \"10.0.0.1/8\" has bits set after the prefix",
         ),
+        ("[detect]\nalerts_per_day = 0", "leuko.toml:2: detect.alerts_per_day: must be more than 0 and at most 100000"),
+        (
+            "[detect]\nalerts_per_day = 5\ncontamination = 0.01",
+            "leuko.toml:3: detect.contamination: belongs to `leuko train`",
+        ),
         ("[detect]\nallow = [\"::/0\"]", "leuko.toml:2: detect.allow: \"::/0\" is the whole Internet"),
         ("intervall = 1", "leuko.toml:1: intervall: unknown field `intervall`, expected one of"),
         ("interval = 1\ninterval = 2", "leuko.toml:2: duplicate key `interval`"),

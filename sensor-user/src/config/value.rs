@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sensor_models::AlertBudget;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -118,6 +119,39 @@ impl TryFrom<i64> for FlowCapacity {
 impl From<FlowCapacity> for u32 {
     fn from(flows: FlowCapacity) -> Self {
         flows.0
+    }
+}
+
+/// Alerts a day that are acceptable, of those that are a matter of chance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct AlertsPerDay(f64);
+
+impl AlertsPerDay {
+    /// The budget, with nothing spent.
+    #[must_use]
+    pub fn budget(self) -> AlertBudget {
+        AlertBudget::new(self.0).expect("checked when it was made")
+    }
+}
+
+impl Default for AlertsPerDay {
+    fn default() -> Self {
+        Self(10.0)
+    }
+}
+
+impl TryFrom<f64> for AlertsPerDay {
+    type Error = &'static str;
+
+    fn try_from(alerts: f64) -> Result<Self, Self::Error> {
+        AlertBudget::new(alerts).map(|_| Self(alerts)).map_err(|_| "must be more than 0 and at most 100000")
+    }
+}
+
+impl From<AlertsPerDay> for f64 {
+    fn from(alerts: AlertsPerDay) -> Self {
+        alerts.0
     }
 }
 

@@ -59,12 +59,29 @@ pub struct Metrics {
     score: Histogram,
     incidents: IntCounterVec,
     incidents_open: IntGaugeVec,
+    not_scored: IntCounter,
+    not_learned: IntCounter,
+    drifts: IntCounter,
+    held_back: IntCounter,
     notifications: IntCounterVec,
     queue: IntGaugeVec,
     model_trained: Gauge,
     warmup: Gauge,
     started: Gauge,
     resident: IntGauge,
+}
+
+/// What learning and the alert budget did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learning {
+    /// Flows that were not scored.
+    pub not_scored: u64,
+    /// Flows that were not learned.
+    pub not_learned: u64,
+    /// Drifts.
+    pub drifts: u64,
+    /// Decisions that the budget turned.
+    pub held_back: u64,
 }
 
 impl Metrics {
@@ -113,7 +130,23 @@ impl Metrics {
                 )?,
             )?,
             program_runs: counters(r, "leuko_program_runs_total", "Runs of a kernel program.", &["program"])?,
-            score: histogram(r, "leuko_anomaly_score", "Isolation Forest scores of ended flows.", SCORES.to_vec())?,
+            score: histogram(r, "leuko_anomaly_score", "Scores of ended flows.", SCORES.to_vec())?,
+            not_scored: counter(
+                r,
+                "leuko_anomaly_flows_not_scored_total",
+                "Flows that were not scored because too many ended at once.",
+            )?,
+            not_learned: counter(
+                r,
+                "leuko_learning_flows_lost_total",
+                "Flows that were not learned because too many were waiting.",
+            )?,
+            drifts: counter(r, "leuko_drifts_total", "Times that normal traffic was no longer what was learned.")?,
+            held_back: counter(
+                r,
+                "leuko_alert_budget_held_back_total",
+                "Times that something rare was not reported because the alert budget was spent.",
+            )?,
             incidents: counters(
                 r,
                 "leuko_incidents_total",
@@ -241,6 +274,14 @@ impl Metrics {
     /// Corrects the number of notifications that wait for delivery.
     pub fn queue_changed(&self, sink: Sink, by: i64) {
         self.queue.with_label_values(&[sink.as_str()]).add(by);
+    }
+
+    /// Counts what learning and the alert budget did since the last call.
+    pub fn anomaly(&self, since: Learning) {
+        self.not_scored.inc_by(since.not_scored);
+        self.not_learned.inc_by(since.not_learned);
+        self.drifts.inc_by(since.drifts);
+        self.held_back.inc_by(since.held_back);
     }
 
     /// When the model in use was trained.

@@ -10,7 +10,7 @@ use sensor_ebpf::abi::{Counters, Hook, Reason};
 
 use super::Tick;
 use super::conditions::Conditions;
-use crate::export::prometheus::{Metrics, Vocabulary};
+use crate::export::prometheus::{Learning, Metrics, Vocabulary};
 use crate::source::kernel::PROGRAMS;
 
 /// Label values that exist from the start.
@@ -42,6 +42,7 @@ pub struct Telemetry {
     counters: [Counters; 2],
     conditions: Conditions,
     arp: [u64; 2],
+    learning: Learning,
     started: u64,
     ended: BTreeMap<&'static str, u64>,
     programs: BTreeMap<&'static str, (u64, Duration)>,
@@ -56,6 +57,7 @@ impl Telemetry {
             counters: [Counters::default(); 2],
             conditions: Conditions::default(),
             arp: [0; 2],
+            learning: Learning::default(),
             started: 0,
             ended: BTreeMap::new(),
             programs: BTreeMap::new(),
@@ -76,6 +78,7 @@ impl Telemetry {
         for score in engine.take_scores() {
             self.metrics.scored(score);
         }
+        self.feed_learning(engine);
         self.metrics.warmup_remaining(engine.warmup_left(tick.now).unwrap_or_default());
         if let Some(baseline) = engine.baseline() {
             self.metrics.model_trained(UNIX_EPOCH + Duration::from_secs(baseline.training().trained_at_s));
@@ -117,6 +120,23 @@ impl Telemetry {
             let before = self.ended.insert(reason, count).unwrap_or(0);
             self.metrics.flows_ended(reason, count - before);
         }
+    }
+
+    fn feed_learning(&mut self, engine: &Engine) {
+        let anomaly = engine.anomaly();
+        let now = Learning {
+            not_scored: anomaly.passed_over(),
+            not_learned: anomaly.learner().lost(),
+            drifts: anomaly.learner().drifts(),
+            held_back: anomaly.budget().held_back(),
+        };
+        let before = std::mem::replace(&mut self.learning, now);
+        self.metrics.anomaly(Learning {
+            not_scored: now.not_scored - before.not_scored,
+            not_learned: now.not_learned - before.not_learned,
+            drifts: now.drifts - before.drifts,
+            held_back: now.held_back - before.held_back,
+        });
     }
 
     fn feed_programs(&mut self, tick: &Tick) {

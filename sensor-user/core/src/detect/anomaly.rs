@@ -6,61 +6,59 @@
 //! exp(-n KL(k/n || rare)), bounds the false alarms of one host and window.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array2, ArrayView2};
 use sensor_ebpf::abi::Addr;
-use sensor_models::{Baseline, BaselineParams};
+use sensor_models::classifier::{Classifier, Decision};
+use sensor_models::{AlertBudget, Baseline};
 use serde_json::{Value, json};
 
 use super::Finding;
 use crate::features::flow::{COLUMNS, FlowVector, model_input, vector};
 use crate::flow::{FlowRecord, Outcome};
 use crate::incident::{Class, Severity};
+use crate::learn::{LearnParams, Learner};
 use crate::time::Timestamp;
 
 /// Parameters of learning and of the test.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyParams {
-    /// Event time of learning before the first baseline; also the step of the retries while flows are few. Zero: nothing
-    /// is learned, and only a saved baseline speaks.
-    pub warmup: Duration,
-    /// Event time between refits.
-    pub refit: Duration,
-    /// Flows needed for a first baseline.
-    pub min_rows: usize,
-    /// Flows kept for learning, a uniform sample of all (reservoir, Vitter 1985).
-    pub reservoir: usize,
+    /// How normal traffic is learned.
+    pub learn: LearnParams,
+    /// Names what is not normal.
+    pub classifier: Option<Arc<Classifier>>,
+    /// Alerts a day that are acceptable.
+    pub budget: AlertBudget,
     /// The p-value up to which a flow is rare.
     pub rare: f64,
     /// Rare flows of one host in the window below which nothing is said.
     pub min_rare: u32,
     /// Share of a host's flows that must be rare.
     pub min_share: f64,
-    /// Natural logarithm of the largest acceptable false-alarm bound of one host and window.
-    pub log_bound: f64,
     /// How long flows of a host are counted together.
     pub window: Duration,
+    /// A host that was reported is not a new alert for so long.
+    pub memory: Duration,
     /// Hosts followed at once.
     pub hosts: usize,
-    /// Seed of the forest and of the reservoir.
-    pub seed: u64,
+    /// Flows scored at a tick; of more, an even selection is.
+    pub scored: usize,
 }
 
 impl Default for AnomalyParams {
     fn default() -> Self {
         Self {
-            warmup: Duration::from_secs(60),
-            refit: Duration::from_secs(600),
-            min_rows: 500,
-            reservoir: 8192,
+            learn: LearnParams::default(),
+            classifier: None,
+            budget: AlertBudget::new(10.0).expect("ten is in range"),
             rare: 0.01,
             min_rare: 30,
             min_share: 0.5,
-            log_bound: -46.0,
             window: Duration::from_secs(60),
+            memory: Duration::from_secs(600),
             hosts: 65_536,
-            seed: 1,
+            scored: 1000,
         }
     }
 }
@@ -69,12 +67,12 @@ impl Default for AnomalyParams {
 #[derive(Debug)]
 pub struct Anomaly {
     params: AnomalyParams,
-    baseline: Option<Baseline>,
-    reservoir: Vec<FlowVector>,
-    offered: u64,
-    next_fit: Option<Timestamp>,
+    learner: Learner,
+    selection: Selection,
     hosts: HashMap<Addr, Host>,
     touched: BTreeSet<Addr>,
+    /// When hosts were last reported.
+    reported: BTreeMap<Addr, Timestamp>,
     window_end: Timestamp,
     scores: Vec<f64>,
 }
@@ -86,6 +84,8 @@ struct Host {
     servers: BTreeSet<Addr>,
     ports: BTreeSet<u16>,
     features: BTreeMap<usize, Share>,
+    /// Rare flows that look like a class of attack, and the sum of their probabilities.
+    classes: BTreeMap<u16, (u32, f64)>,
     best: f64,
     first_seen: Option<Timestamp>,
     last_seen: Timestamp,
@@ -99,38 +99,67 @@ struct Share {
     median: f32,
 }
 
+/// Every so many-th of the flows of a tick, as many as may be looked at, guessed from the tick before.
+#[derive(Debug, Default)]
+struct Selection {
+    step: u64,
+    seen: u64,
+    taken: usize,
+    passed_over: u64,
+}
+
+impl Selection {
+    fn takes(&mut self, limit: usize) -> bool {
+        let taken = self.seen.is_multiple_of(self.step.max(1)) && self.taken < 2 * limit;
+        self.seen += 1;
+        self.taken += usize::from(taken);
+        self.passed_over += u64::from(!taken);
+        taken
+    }
+
+    fn tick(&mut self, limit: usize) {
+        self.step = self.seen.div_ceil(limit.max(1) as u64);
+        (self.seen, self.taken) = (0, 0);
+    }
+}
+
 impl Anomaly {
     /// A detector with a saved baseline, or one that learns first.
     #[must_use]
     pub fn new(params: AnomalyParams, baseline: Option<Baseline>) -> Self {
         Self {
+            learner: Learner::new(params.learn, baseline),
             params,
-            baseline,
-            reservoir: Vec::new(),
-            offered: 0,
-            next_fit: None,
+            selection: Selection::default(),
             hosts: HashMap::new(),
             touched: BTreeSet::new(),
+            reported: BTreeMap::new(),
             window_end: Timestamp::EPOCH,
             scores: Vec::new(),
         }
     }
 
-    /// What is normal, once it is known.
+    /// What is normal, and what is being learned.
     #[must_use]
-    pub const fn baseline(&self) -> Option<&Baseline> {
-        self.baseline.as_ref()
+    pub const fn learner(&self) -> &Learner {
+        &self.learner
     }
 
-    /// Time until the first baseline can be there; nothing once there is one.
+    /// What is normal, and what is being learned.
+    pub const fn learner_mut(&mut self) -> &mut Learner {
+        &mut self.learner
+    }
+
+    /// What was let through, and what was held back.
     #[must_use]
-    pub fn warmup_left(&self, now: Timestamp) -> Option<Duration> {
-        match (&self.baseline, self.next_fit) {
-            (Some(_), _) => None,
-            (None, _) if self.params.warmup.is_zero() => None,
-            (None, Some(at)) => Some(at.since(now)),
-            (None, None) => Some(self.params.warmup),
-        }
+    pub const fn budget(&self) -> &AlertBudget {
+        &self.params.budget
+    }
+
+    /// Flows so far that were not looked at, because too many ended at once.
+    #[must_use]
+    pub const fn passed_over(&self) -> u64 {
+        self.selection.passed_over
     }
 
     /// Whether no host is being counted.
@@ -139,81 +168,45 @@ impl Anomaly {
         self.hosts.is_empty()
     }
 
-    /// Scores of the flows since the last call, in [0, 1].
+    /// Scores of the flows since the last call, in [0, 1).
     pub fn take_scores(&mut self) -> Vec<f64> {
         std::mem::take(&mut self.scores)
     }
 
     /// Takes in a flow that ended. `flagged` flows belong to an incident and are never learned.
     pub fn observe(&mut self, record: &FlowRecord, flagged: bool) {
+        if !self.selection.takes(self.params.scored) {
+            return;
+        }
         let vector = vector(record);
-        if let Some(baseline) = &self.baseline {
-            let input = model_input(&vector);
-            let score = baseline.score(&input);
-            self.scores.push(score);
-            if !flagged {
-                self.count(record, &vector, baseline.calibration().p_value(score), score);
-            }
+        let row = model_input(&vector);
+        let score = self.learner.baseline().map(|baseline| baseline.score(&row));
+        self.scores.extend(score);
+        if flagged {
+            return;
         }
-        if !flagged && !self.params.warmup.is_zero() {
-            self.learn(vector);
+        let p_value = score.and_then(|score| self.learner.p_value(&row, score));
+        if let Some((p_value, score)) = p_value.zip(score) {
+            self.count(record, &vector, p_value, score);
         }
+        let view = record.view();
+        self.learner.observe(&row, [view.client().addr, view.server().addr], record.last_seen, p_value);
     }
 
-    /// Fits when a fixed point of event time has come, and reports hosts whose rare flows exceed chance.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
-        self.fit_when_due(now);
+    /// Reports hosts whose rare flows exceed chance. `involved` tells whether an address is part of an incident: what it
+    /// did is not learned.
+    pub fn tick(&mut self, now: Timestamp, involved: impl Fn(Addr) -> bool) -> Vec<Finding> {
+        self.selection.tick(self.params.scored);
+        self.learner.tick(now, involved);
         let touched = std::mem::take(&mut self.touched);
-        let findings = touched.into_iter().filter_map(|host| self.judge(host)).collect();
+        let findings = touched.into_iter().filter_map(|host| self.judge(host, now)).collect();
         if now >= self.window_end {
             self.window_end = now.floor(self.params.window) + self.params.window;
             self.hosts.clear();
+            let memory = self.params.memory;
+            self.reported.retain(|_, at| now.since(*at) < memory);
         }
         findings
-    }
-
-    fn learn(&mut self, vector: FlowVector) {
-        self.offered += 1;
-        if self.reservoir.len() < self.params.reservoir {
-            self.reservoir.push(vector);
-            return;
-        }
-        let index = scramble(self.params.seed ^ self.offered) % self.offered;
-        if let Some(kept) = usize::try_from(index).ok().and_then(|index| self.reservoir.get_mut(index)) {
-            *kept = vector;
-        }
-    }
-
-    fn fit_when_due(&mut self, now: Timestamp) {
-        if self.params.warmup.is_zero() {
-            return;
-        }
-        let due = *self.next_fit.get_or_insert(now + self.params.warmup);
-        if now < due {
-            return;
-        }
-        if self.reservoir.len() >= self.params.min_rows {
-            self.fit(now);
-        }
-        let step = if self.baseline.is_some() { self.params.refit } else { self.params.warmup };
-        let mut next = due;
-        while next <= now {
-            next = next + step;
-        }
-        self.next_fit = Some(next);
-    }
-
-    fn fit(&mut self, now: Timestamp) {
-        let inputs: Vec<f32> = self.reservoir.iter().flat_map(model_input).collect();
-        let rows: Result<Array2<f32>, _> =
-            ArrayView2::from_shape((self.reservoir.len(), COLUMNS.len()), &inputs).map(|view| view.to_owned());
-        let (Ok(rows), Ok(params)) = (rows, BaselineParams::new().seed(self.params.seed).check()) else {
-            return;
-        };
-        // Rows that cannot be fitted leave the previous baseline in place.
-        if let Ok(baseline) = params.fit(&COLUMNS, rows.view(), now.secs()) {
-            self.baseline = Some(baseline);
-        }
     }
 
     fn count(&mut self, record: &FlowRecord, vector: &FlowVector, p_value: f64, score: f64) {
@@ -239,8 +232,17 @@ impl Anomaly {
         if server.port != 0 {
             host.ports.insert(server.port);
         }
-        if let Some(baseline) = &self.baseline {
-            for explanation in baseline.explain(&model_input(vector), 3) {
+        let row = model_input(vector);
+        if let Some(classifier) = &self.params.classifier {
+            let verdict = classifier.verdict(&row);
+            if let Decision::Attack(class) = verdict.decision {
+                let (flows, sum) = host.classes.entry(class).or_default();
+                *flows += 1;
+                *sum += verdict.probabilities[usize::from(class)];
+            }
+        }
+        if let Some(baseline) = self.learner.baseline() {
+            for explanation in baseline.explain(&row, 3) {
                 let share = host.features.entry(explanation.feature).or_default();
                 share.share += explanation.share;
                 share.value += f64::from(vector[explanation.feature]);
@@ -250,15 +252,20 @@ impl Anomaly {
         self.touched.insert(client.addr);
     }
 
-    fn judge(&self, addr: Addr) -> Option<Finding> {
+    fn judge(&mut self, addr: Addr, now: Timestamp) -> Option<Finding> {
         let host = self.hosts.get(&addr)?;
         let log_bound = log_tail_bound(host.rare, host.flows, self.params.rare);
-        if host.rare < self.params.min_rare
-            || f64::from(host.rare) < self.params.min_share * f64::from(host.flows)
-            || log_bound > self.params.log_bound
-        {
+        if host.rare < self.params.min_rare || f64::from(host.rare) < self.params.min_share * f64::from(host.flows) {
             return None;
         }
+        if !self.reported.contains_key(&addr) {
+            let windows_a_day = 86_400.0 / self.params.window.as_secs_f64();
+            let tests_per_day = self.hosts.len() as f64 * windows_a_day;
+            if !self.params.budget.admits(-log_bound, tests_per_day, now.epoch_seconds()) {
+                return None;
+            }
+        }
+        self.reported.insert(addr, now);
         let mut features: Vec<(usize, Share)> = host.features.iter().map(|(&index, &share)| (index, share)).collect();
         features.sort_by(|a, b| b.1.share.total_cmp(&a.1.share).then(a.0.cmp(&b.0)));
         let features: Vec<Value> = features
@@ -272,6 +279,14 @@ impl Anomaly {
                 })
             })
             .collect();
+        let mut evidence = BTreeMap::from([
+            ("rare_flows".to_owned(), json!(host.rare)),
+            ("flows".to_owned(), json!(host.flows)),
+            ("expected_rare_flows".to_owned(), json!(rounded(f64::from(host.flows) * self.params.rare))),
+            ("log10_p_value".to_owned(), json!(rounded(log_bound / std::f64::consts::LN_10))),
+            ("features".to_owned(), json!(features)),
+        ]);
+        evidence.extend(self.resembles(host).map(|class| ("resembles".to_owned(), class)));
         Some(Finding {
             class: Class::Anomaly,
             subject: addr,
@@ -282,13 +297,17 @@ impl Anomaly {
             first_seen: host.first_seen.unwrap_or(host.last_seen),
             last_seen: host.last_seen,
             score: host.best,
-            evidence: BTreeMap::from([
-                ("rare_flows".to_owned(), json!(host.rare)),
-                ("flows".to_owned(), json!(host.flows)),
-                ("expected_rare_flows".to_owned(), json!(rounded(f64::from(host.flows) * self.params.rare))),
-                ("log10_p_value".to_owned(), json!(rounded(log_bound / std::f64::consts::LN_10))),
-                ("features".to_owned(), json!(features)),
-            ]),
+            evidence,
+        })
+    }
+
+    /// The class of attack that most of the rare flows look like.
+    fn resembles(&self, host: &Host) -> Option<Value> {
+        let classifier = self.params.classifier.as_ref()?;
+        let (class, (flows, sum)) = host.classes.iter().max_by_key(|(_, (flows, _))| *flows)?;
+        (2 * flows > host.rare).then(|| {
+            let name = &classifier.classes()[usize::from(*class)];
+            json!({ "class": name, "flows": flows, "probability": rounded(sum / f64::from(*flows)) })
         })
     }
 }
@@ -307,14 +326,6 @@ fn log_tail_bound(k: u32, n: u32, p: f64) -> f64 {
 /// Three significant decimals are enough for a person.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
-}
-
-/// A pseudo-random word from a counter (SplitMix64).
-const fn scramble(word: u64) -> u64 {
-    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ impl Network {
             engine.observe_aggregate(id, aggregate, 0);
         }
         self.events.extend(engine.tick(now));
+        engine.fit();
         self.records.extend(engine.take_records());
         self.next_tick = self.next_tick + Duration::from_secs(1);
     }
