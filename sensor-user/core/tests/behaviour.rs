@@ -280,6 +280,8 @@ fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
     assert_eq!((incident.class, incident.attackers.as_slice()), (Class::Anomaly, &[host(50)][..]));
     let features = incident.evidence["features"].as_array().unwrap();
     assert!(!features.is_empty(), "an anomaly says what stood out");
+    let changes = incident.evidence["would_be_normal_if"].as_array().unwrap();
+    assert!(changes.iter().all(|change| change["from"] != change["to"]) && !changes.is_empty(), "{changes:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use sensor_models::classifier::{Classifier, Decision};
-use sensor_models::{AlertBudget, Baseline};
+use sensor_models::{AlertBudget, Baseline, Change};
 use serde_json::{Value, json};
 
 use super::Finding;
@@ -86,7 +86,8 @@ struct Host {
     features: BTreeMap<usize, Share>,
     /// Rare flows that look like a class of attack, and the sum of their probabilities.
     classes: BTreeMap<u16, (u32, f64)>,
-    best: f64,
+    /// Score and model input of the rarest flow.
+    rarest: (f64, FlowVector),
     first_seen: Option<Timestamp>,
     last_seen: Timestamp,
 }
@@ -223,7 +224,10 @@ impl Anomaly {
             return;
         }
         host.rare += 1;
-        host.best = host.best.max(score);
+        let row = model_input(vector);
+        if score > host.rarest.0 {
+            host.rarest = (score, row);
+        }
         host.first_seen.get_or_insert(record.first_seen);
         host.last_seen = host.last_seen.max(record.last_seen);
         if host.servers.len() < 4096 {
@@ -232,7 +236,6 @@ impl Anomaly {
         if server.port != 0 {
             host.ports.insert(server.port);
         }
-        let row = model_input(vector);
         if let Some(classifier) = &self.params.classifier {
             let verdict = classifier.verdict(&row);
             if let Decision::Attack(class) = verdict.decision {
@@ -286,6 +289,8 @@ impl Anomaly {
             ("log10_p_value".to_owned(), json!(rounded(log_bound / std::f64::consts::LN_10))),
             ("features".to_owned(), json!(features)),
         ]);
+        evidence
+            .extend(self.would_be_normal_if(&host.rarest.1).map(|changes| ("would_be_normal_if".to_owned(), changes)));
         evidence.extend(self.resembles(host).map(|class| ("resembles".to_owned(), class)));
         Some(Finding {
             class: Class::Anomaly,
@@ -296,9 +301,19 @@ impl Anomaly {
             ports: host.ports.clone(),
             first_seen: host.first_seen.unwrap_or(host.last_seen),
             last_seen: host.last_seen,
-            score: host.best,
+            score: host.rarest.0,
             evidence,
         })
+    }
+
+    /// The smallest change that would make a row ordinary, if there is a small one.
+    fn would_be_normal_if(&self, row: &FlowVector) -> Option<Value> {
+        let found = self.learner.baseline()?.smallest_change(row, self.params.rare);
+        let described = |change: &Change| {
+            let in_unit = |value: f32| rounded(f64::from(value.exp_m1()));
+            json!({ "feature": COLUMNS[change.feature], "from": in_unit(change.from), "to": in_unit(change.to) })
+        };
+        found.normal.then(|| found.changes.iter().map(described).collect())
     }
 
     /// The class of attack that most of the rare flows look like.
