@@ -12,6 +12,7 @@
 //! "Adam" (2015).
 
 mod network;
+mod params;
 
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng as _, SeedableRng as _};
@@ -26,6 +27,8 @@ use crate::scale::{Scaler, narrow};
 
 use network::{Adam, Network};
 
+pub use params::{AutoencoderParams, AutoencoderParamsError, MAX_EPOCHS, MAX_HIDDEN, ValidAutoencoderParams};
+
 /// Rows the network is trained on at most; more are sampled.
 const MAX_ROWS: u32 = 10_000;
 const BATCH: usize = 64;
@@ -33,25 +36,6 @@ const BATCH: usize = 64;
 const PATIENCE: u32 = 6;
 /// Smallest usual error of a column, in robust standard deviations.
 const SMALLEST_ERROR: f64 = 0.05;
-
-/// Parameters of an [`Autoencoder`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AutoencoderParams {
-    /// Width of the outer hidden layers; taken as 1 to 256. 0 is twice the columns, 16 to 64.
-    pub hidden: usize,
-    /// Width of the middle; taken as 1 to 256. 0 is a quarter of the columns.
-    pub middle: usize,
-    /// Passes over the rows at most; taken as 1 to 1000.
-    pub epochs: u32,
-    /// The only source of randomness.
-    pub seed: u64,
-}
-
-impl Default for AutoencoderParams {
-    fn default() -> Self {
-        Self { hidden: 0, middle: 0, epochs: 60, seed: 0 }
-    }
-}
 
 /// A trained network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,7 +49,7 @@ pub struct Autoencoder {
 
 checked_serde!(Autoencoder);
 
-impl AutoencoderParams {
+impl ValidAutoencoderParams {
     /// Trains the network on `rows`.
     ///
     /// # Errors
@@ -73,7 +57,7 @@ impl AutoencoderParams {
     /// that is not finite.
     pub fn fit(&self, rows: ArrayView2<'_, f32>) -> Result<Autoencoder, FitError> {
         let scaler = fit_dense(rows)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
         let scaled = sample_rows(&scaler, rows, MAX_ROWS, &mut rng).mapv(narrow);
         let held_out = (scaled.nrows() / 10).max(1);
         let (check, train) = scaled.view().split_at(ndarray::Axis(0), held_out);
@@ -84,14 +68,14 @@ impl AutoencoderParams {
 
     fn train(&self, train: &Array2<f32>, check: &Array2<f32>, rng: &mut ChaCha8Rng) -> Network {
         let width = train.ncols();
-        let or = |value: usize, automatic: usize| if value == 0 { automatic } else { value }.clamp(1, 256);
-        let (hidden, middle) = (or(self.hidden, (2 * width).clamp(16, 64)), or(self.middle, width.div_ceil(4)));
+        let hidden = self.0.hidden.unwrap_or_else(|| (2 * width).clamp(16, 64));
+        let middle = self.0.middle.unwrap_or_else(|| width.div_ceil(4));
         let mut network = Network::random(&[width, hidden, middle, hidden, width], rng);
         let mut best = (network.clone(), network.mean_error(check.view()));
         let mut adam = Adam::new(&network);
         let mut order: Vec<usize> = (0..train.nrows()).collect();
         let mut waited = 0;
-        for _ in 0..self.epochs.clamp(1, 1000) {
+        for _ in 0..self.0.epochs {
             shuffle(&mut order, rng);
             for batch in order.chunks(BATCH) {
                 adam.step(&mut network, train.view(), batch);
@@ -169,17 +153,18 @@ mod tests {
             let [a, b] = [(at * 7 % 53) as f32, (at * 11 % 59) as f32];
             [a, b, a + b, a - b][column]
         });
-        let model =
-            AutoencoderParams { hidden: 12, middle: 2, ..AutoencoderParams::default() }.fit(rows.view()).unwrap();
+        let model = AutoencoderParams::new().hidden(12).middle(2).check().unwrap().fit(rows.view()).unwrap();
         let kept = model.score(&[30.0, 20.0, 50.0, 10.0]);
         let broken = model.score(&[30.0, 20.0, 100.0, 10.0]);
         assert!(broken > 3.0 * kept, "{kept} {broken}");
     }
 
     #[test]
-    fn the_shape_is_bounded() {
+    fn the_widest_network_can_be_read_back() {
         let rows = Array2::from_shape_fn((20, 2), |(at, _)| at as f32);
-        let params = AutoencoderParams { hidden: usize::MAX, middle: usize::MAX, epochs: 1, seed: 0 };
-        assert_eq!(params.fit(rows.view()).unwrap().features(), 2);
+        let params = AutoencoderParams::new().hidden(MAX_HIDDEN).middle(MAX_HIDDEN).epochs(1).check().unwrap();
+        let model = params.fit(rows.view()).unwrap();
+        let text = serde_json::to_string(&model).unwrap();
+        assert_eq!(serde_json::from_str::<Autoencoder>(&text).unwrap(), model);
     }
 }

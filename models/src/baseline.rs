@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, Slice};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -245,7 +245,8 @@ impl ValidBaselineParams {
         let mut kept = Vec::with_capacity(rows.nrows());
         for (fit, judged) in [(&half, &other), (&other, &half)] {
             let (learned, others) = (rows.select(Axis(0), fit), rows.select(Axis(0), judged));
-            let ensemble = Ensemble::fit(&self.0.recipe, learned.view(), others.view(), self.0.seed)?;
+            let calibrating = every_nth(&others, others.nrows().div_ceil(MAX_CALIBRATION_ROWS));
+            let ensemble = Ensemble::fit(&self.0.recipe, learned.view(), calibrating, self.0.seed)?;
             let scores = ensemble.score_batch(others.view());
             let mut order: Vec<usize> = (0..judged.len()).collect();
             order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
@@ -336,10 +337,11 @@ impl Baseline {
         }
     }
 
-    /// This baseline with what was measured of it.
+    /// This baseline with what was measured of it; without what has no number or no printable name of 1 to
+    /// [`MAX_COLUMN_NAME`] bytes.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
-        self.metrics = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        self.metrics = metrics.into_iter().filter(|(name, value)| is_name(name) && value.is_finite()).collect();
         self
     }
 
@@ -394,6 +396,9 @@ impl Baseline {
         if check_names(&schema).is_err() {
             return Err("the names of the columns are not usable");
         }
+        if !metrics.keys().all(|name| is_name(name)) {
+            return Err("the names of the metrics are not usable");
+        }
         if [ensemble.features(), reference.columns().len(), scaler.columns().len()] != [schema.len(); 3] {
             return Err("the parts do not have the same columns");
         }
@@ -421,16 +426,25 @@ fn split(count: u32, percent: u64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     (sorted(fit), sorted(calibrate))
 }
 
+/// The first row and each `n`-th after it.
+fn every_nth(rows: &Array2<f32>, n: usize) -> ArrayView2<'_, f32> {
+    let step = isize::try_from(n).expect("memory holds as many rows");
+    rows.slice_axis(Axis(0), Slice::new(0, None, step))
+}
+
 /// The models use stream 0 of the same seed.
 const SPLIT_STREAM: u64 = 1;
 
 pub(crate) fn check_names<S: AsRef<str>>(schema: &[S]) -> Result<(), SchemaError> {
     let mut seen = HashSet::new();
-    let usable = |name: &str| (1..=MAX_COLUMN_NAME).contains(&name.len()) && !name.contains(char::is_control);
-    match schema.iter().map(AsRef::as_ref).position(|name| !usable(name) || !seen.insert(name)) {
+    match schema.iter().map(AsRef::as_ref).position(|name| !is_name(name) || !seen.insert(name)) {
         Some(at) => Err(SchemaError::Name(at)),
         None => Ok(()),
     }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_COLUMN_NAME).contains(&name.len()) && !name.contains(char::is_control)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! It is one step of a Gaussian mixture with hard membership and without the volume term: a wide kind of traffic is not
 //! punished for being wide. k-means is that of linfa-clustering, started by k-means++ (Arthur, Vassilvitskii 2007).
 
+mod params;
+
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use linfa_clustering::{KMeans, KMeansInit};
@@ -25,32 +27,12 @@ use crate::one_class::OneClass;
 use crate::residual::{finish, fit_dense};
 use crate::scale::{CLIP, Scaler};
 
-/// Most clusters of a model.
-pub const MAX_CLUSTERS: usize = 256;
+pub use params::{ClustersParams, ClustersParamsError, MAX_CLUSTERS, MAX_POOLING, ValidClustersParams};
+
 /// Rows the clusters are fitted to at most; more are sampled.
 const MAX_ROWS: u32 = 20_000;
 const ITERATIONS: u64 = 40;
 const ROWS_PER_CLUSTER: usize = 40;
-
-/// Parameters of [`Clusters`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClustersParams {
-    /// Clusters wanted, taken as 1 to [`MAX_CLUSTERS`]; fewer if there are less than 40 rows for each, or if the rows
-    /// have fewer kinds.
-    pub clusters: usize,
-    /// Variance added to each direction, in squared robust standard deviations; taken as at least 1e-4, at most 1.
-    pub floor: f64,
-    /// Rows' worth of pooled covariance in that of each cluster, per column.
-    pub pooling: f64,
-    /// The only source of randomness.
-    pub seed: u64,
-}
-
-impl Default for ClustersParams {
-    fn default() -> Self {
-        Self { clusters: 48, floor: 0.01, pooling: 1.0, seed: 0 }
-    }
-}
 
 /// Fitted clusters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,7 +62,7 @@ pub struct Profile {
     pub share: f64,
 }
 
-impl ClustersParams {
+impl ValidClustersParams {
     /// Fits the clusters to `rows`.
     ///
     /// # Errors
@@ -88,7 +70,7 @@ impl ClustersParams {
     /// that is not finite.
     pub fn fit(&self, rows: ArrayView2<'_, f32>) -> Result<Clusters, FitError> {
         let scaler = fit_dense(rows)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
         let scaled = sample_rows(&scaler, rows, MAX_ROWS, &mut rng);
         let members = self.part(&scaled, &mut rng);
         let centres: Vec<Vec<f64>> =
@@ -103,11 +85,11 @@ impl ClustersParams {
         for (members, spread) in members.iter().zip(&spreads) {
             pooled.scaled_add(members.len() as f64 / total, spread);
         }
-        let weight = scaled.ncols() as f64 * if self.pooling > 0.0 { self.pooling.min(1e6) } else { 0.0 };
+        let weight = scaled.ncols() as f64 * self.0.pooling;
         let cluster = |((members, centre), spread): ((&Vec<usize>, Vec<f64>), Array2<f64>)| {
             let count = members.len() as f64;
             let mut matrix = (spread * count + &pooled * weight) / (count + weight);
-            finish(&mut matrix, &scaler, self.floor);
+            finish(&mut matrix, &scaler, self.0.floor);
             let factor = Cholesky::new(&matrix).expect("the floor makes a covariance positive definite");
             Cluster { centre, share: count / total, factor }
         };
@@ -118,7 +100,7 @@ impl ClustersParams {
     /// Row numbers of each cluster that has any.
     fn part(&self, scaled: &Array2<f64>, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
         let enough = (scaled.nrows() / ROWS_PER_CLUSTER).clamp(1, MAX_CLUSTERS);
-        let start = spread_out(scaled, self.clusters.clamp(1, enough), rng);
+        let start = spread_out(scaled, self.0.clusters.min(enough), rng);
         let count = start.nrows();
         let fitted = KMeans::params_with_rng(count, rng.clone())
             .init_method(KMeansInit::Precomputed(start.clone()))
@@ -261,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_gap_between_two_kinds_is_not_normal() {
-        let model = ClustersParams { clusters: 2, ..ClustersParams::default() }.fit(two_kinds().view()).unwrap();
+        let model = ClustersParams::new().clusters(2).check().unwrap().fit(two_kinds().view()).unwrap();
         let inside = model.score(&[0.5, 0.5]).max(model.score(&[100.5, 100.5]));
         assert!(model.score(&[50.0, 50.0]) > 2.0 * inside);
         assert!(model.score(&[0.5, 100.5]) > 2.0 * inside);
@@ -269,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_nearest_profile_is_in_the_units_of_the_columns() {
-        let model = ClustersParams { clusters: 2, ..ClustersParams::default() }.fit(two_kinds().view()).unwrap();
+        let model = ClustersParams::new().clusters(2).check().unwrap().fit(two_kinds().view()).unwrap();
         let profile = model.nearest_profile(&[90.0, 110.0]);
         assert!(profile.centre.iter().all(|value| (value - 100.5).abs() < 0.2), "{profile:?}");
         assert!((profile.share - 1.0 / 3.0).abs() < 1e-9);
@@ -278,7 +260,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_all_alike_make_one_cluster() {
-        let model = ClustersParams::default().fit(Array2::from_elem((50, 3), 7.0).view()).unwrap();
+        let model = ClustersParams::new().check().unwrap().fit(Array2::from_elem((50, 3), 7.0).view()).unwrap();
         assert_eq!(model.profiles().len(), 1);
         assert_eq!(model.score(&[7.0; 3]), 0.0);
         assert!(model.score(&[7.0, 8.0, 7.0]) > 1.0);

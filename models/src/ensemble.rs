@@ -65,8 +65,8 @@ pub enum EnsembleError {
     /// No model, or more than [`MAX_MEMBERS`].
     #[error("{0} models: between 1 and {MAX_MEMBERS} are supported")]
     Members(usize),
-    /// A weight that is not a positive number.
-    #[error("a weight of {1} for {0}: weights are positive numbers")]
+    /// A weight that is not a positive number, or vanishes beside the others.
+    #[error("a weight of {1} for {0}: weights are positive numbers, such as parts of 1")]
     Weight(ModelKind, f64),
 }
 
@@ -206,7 +206,10 @@ fn check_recipe(recipe: &[(ModelKind, f64)]) -> Result<(), EnsembleError> {
     if !(1..=MAX_MEMBERS).contains(&recipe.len()) {
         return Err(EnsembleError::Members(recipe.len()));
     }
-    match recipe.iter().find(|(_, weight)| !(*weight > 0.0 && weight.is_finite())) {
+    let total: f64 = recipe.iter().map(|(_, weight)| weight).sum();
+    let unusable = recipe.iter().find(|(_, weight)| !(*weight > 0.0 && weight.is_finite()));
+    let vanishing = || recipe.iter().find(|(_, weight)| *weight / total == 0.0);
+    match unusable.or_else(vanishing) {
         Some((kind, weight)) => Err(EnsembleError::Weight(*kind, *weight)),
         None => Ok(()),
     }
@@ -295,6 +298,10 @@ mod tests {
         assert_eq!(with(&[USUAL[0]; MAX_MEMBERS + 1]), EnsembleError::Members(MAX_MEMBERS + 1));
         for weight in [0.0, -1.0, f64::INFINITY] {
             assert_eq!(with(&[(ModelKind::Clusters, weight)]), EnsembleError::Weight(ModelKind::Clusters, weight));
+        }
+        for vanishing in [[f64::MAX, f64::MAX], [5e-324, 1e9]] {
+            let recipe = [(ModelKind::Residual, vanishing[0]), (ModelKind::Clusters, vanishing[1])];
+            assert_eq!(with(&recipe), EnsembleError::Weight(ModelKind::Residual, vanishing[0]));
         }
         let (none, _) = held_out.split_at(Axis(0), 0);
         assert_eq!(Ensemble::fit(&USUAL, fit, none, 1), Err(CalibrationError::Empty.into()));

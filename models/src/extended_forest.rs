@@ -6,6 +6,8 @@
 //!
 //! Source: Hariri, Carrasco Kind, Brunner, "Extended Isolation Forest", IEEE TKDE 33 (2019).
 
+mod params;
+
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -16,27 +18,7 @@ use crate::model::{InvalidModel, checked_serde};
 use crate::one_class::OneClass;
 use crate::scale::{CLIP, Scaler, narrow};
 
-/// Most columns in one split.
-pub const MAX_SLOPE: usize = 16;
-
-/// Parameters of an [`ExtendedForest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExtendedForestParams {
-    /// Taken as 1 to [`MAX_TREES`].
-    pub trees: u32,
-    /// Rows each tree sees, taken as 2 to [`MAX_SAMPLE_SIZE`].
-    pub sample_size: u32,
-    /// Columns in one split, taken as 1 to [`MAX_SLOPE`]: the extension level plus one.
-    pub slope: usize,
-    /// The only source of randomness.
-    pub seed: u64,
-}
-
-impl Default for ExtendedForestParams {
-    fn default() -> Self {
-        Self { trees: 100, sample_size: 512, slope: 3, seed: 0 }
-    }
-}
+pub use params::{ExtendedForestParams, ExtendedForestParamsError, MAX_SLOPE, ValidExtendedForestParams};
 
 /// A fitted forest. Struct of arrays; index = node; trees follow each other, each in pre-order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +40,7 @@ pub struct ExtendedForest {
 
 checked_serde!(ExtendedForest);
 
-impl ExtendedForestParams {
+impl ValidExtendedForestParams {
     /// Fits a forest to `rows`.
     ///
     /// # Errors
@@ -66,13 +48,13 @@ impl ExtendedForestParams {
     pub fn fit(&self, rows: ArrayView2<'_, f32>) -> Result<ExtendedForest, FitError> {
         let scaler = Scaler::fit(rows)?;
         let count = u32::try_from(rows.nrows()).map_err(|_| FitError::TooManyRows(rows.nrows()))?;
-        let sample_size = self.sample_size.clamp(2, MAX_SAMPLE_SIZE).min(count);
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let sample_size = self.0.sample_size.min(count);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
         let mut order: Vec<u32> = (0..count).collect();
         let mut forest = ExtendedForest {
             scaler,
             sample_size,
-            slope: self.slope.clamp(1, MAX_SLOPE.min(rows.ncols())),
+            slope: self.0.slope.min(rows.ncols()),
             roots: Vec::new(),
             skip: Vec::new(),
             samples: Vec::new(),
@@ -80,7 +62,7 @@ impl ExtendedForestParams {
             columns: Vec::new(),
             weights: Vec::new(),
         };
-        for _ in 0..self.trees.clamp(1, MAX_TREES) {
+        for _ in 0..self.0.trees {
             let chosen: Vec<usize> = draw(&mut order, sample_size, &mut rng).iter().map(|row| *row as usize).collect();
             let sample = forest.scaler.scale_rows(rows.select(Axis(0), &chosen).view());
             forest.roots.push(forest.next_node());
@@ -288,7 +270,7 @@ mod tests {
 
     #[test]
     fn credits_sum_to_the_paths_saved() {
-        let forest = ExtendedForestParams { slope: 2, ..ExtendedForestParams::default() }.fit(ring().view()).unwrap();
+        let forest = ExtendedForestParams::new().slope(2).check().unwrap().fit(ring().view()).unwrap();
         let row = [30.0, -2.0];
         let expected = average_path_length(forest.sample_size) * (1.0 + forest.score(&row).log2());
         assert!((forest.contributions(&row).iter().sum::<f64>() - expected).abs() < 1e-9);
@@ -296,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_hole_of_a_ring_is_less_normal_than_the_ring() {
-        let forest = ExtendedForestParams { slope: 2, ..ExtendedForestParams::default() }.fit(ring().view()).unwrap();
+        let forest = ExtendedForestParams::new().slope(2).check().unwrap().fit(ring().view()).unwrap();
         let on_ring: Vec<f64> = ring().rows().into_iter().map(|row| forest.score(&row.to_vec())).collect();
         let usual = on_ring.iter().sum::<f64>() / on_ring.len() as f64;
         assert!(forest.score(&[0.0, 0.0]) > usual);

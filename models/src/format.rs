@@ -231,8 +231,11 @@ fn decode_summaries(payload: &[u8]) -> Result<Reference, FormatError> {
         .ok_or_else(|| invalid("the percentiles of a column are out of order"))
 }
 
+/// What a reason quotes of the input may be made to be obeyed by a terminal.
 fn invalid(reason: impl ToString) -> FormatError {
-    FormatError::Invalid(reason.to_string().chars().take(MAX_QUOTED).collect())
+    let reason = reason.to_string();
+    let printable = reason.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    FormatError::Invalid(printable.take(MAX_QUOTED).collect())
 }
 
 #[cfg(test)]

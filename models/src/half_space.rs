@@ -13,6 +13,8 @@
 //!
 //! Source: Tan, Ting, Liu, "Fast anomaly detection for streaming data", IJCAI 2011.
 
+mod params;
+
 use ndarray::ArrayView2;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -23,29 +25,9 @@ use crate::model::{InvalidModel, checked_serde};
 use crate::one_class::OneClass;
 use crate::scale::{CLIP, Scaler, narrow};
 
-/// Most trees of a model.
-pub const MAX_HALF_SPACE_TREES: u32 = 256;
-/// Deepest tree: 2^13 - 1 nodes.
-pub const MAX_HALF_SPACE_DEPTH: u32 = 12;
-
-/// Parameters of [`HalfSpaceTrees`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HalfSpaceParams {
-    /// Taken as 1 to [`MAX_HALF_SPACE_TREES`].
-    pub trees: u32,
-    /// Splits on each way, taken as 1 to [`MAX_HALF_SPACE_DEPTH`].
-    pub depth: u32,
-    /// Rows after which what was counted becomes what is compared with; taken as at least 16.
-    pub window: u32,
-    /// The only source of randomness.
-    pub seed: u64,
-}
-
-impl Default for HalfSpaceParams {
-    fn default() -> Self {
-        Self { trees: 100, depth: 10, window: 4096, seed: 0 }
-    }
-}
+pub use params::{
+    HalfSpaceParams, HalfSpaceParamsError, MAX_HALF_SPACE_DEPTH, MAX_HALF_SPACE_TREES, MIN_WINDOW, ValidHalfSpaceParams,
+};
 
 /// Fitted trees and their counts: 14 bytes a node, as many nodes as the parameters say, whatever passes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +50,7 @@ pub struct HalfSpaceTrees {
 
 checked_serde!(HalfSpaceTrees);
 
-impl HalfSpaceParams {
+impl ValidHalfSpaceParams {
     /// Draws the trees, and fills the window with `rows`.
     ///
     /// # Errors
@@ -83,13 +65,13 @@ impl HalfSpaceParams {
     }
 
     fn empty(&self, scaler: Scaler) -> HalfSpaceTrees {
-        let trees = self.trees.clamp(1, MAX_HALF_SPACE_TREES) as usize;
-        let depth = self.depth.clamp(1, MAX_HALF_SPACE_DEPTH);
+        let HalfSpaceParams { trees, depth, window, seed } = self.0;
+        let trees = trees as usize;
         let (inner, nodes) = ((1_usize << depth) - 1, (2_usize << depth) - 1);
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut model = HalfSpaceTrees {
             depth,
-            window: self.window.max(16),
+            window,
             seen: 0,
             reference_rows: 0,
             columns: vec![0; trees * inner],
@@ -250,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_model_follows_its_traffic() {
-        let mut model = HalfSpaceParams { window: 256, ..HalfSpaceParams::default() }.fit(rows(0.0).view()).unwrap();
+        let mut model = HalfSpaceParams::new().window(256).check().unwrap().fit(rows(0.0).view()).unwrap();
         let moved = [70.0, 70.0, 70.0];
         let before = model.score(&moved);
         for row in rows(40.0).rows() {
@@ -262,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_stream_does_not_make_it_grow() {
-        let mut model = HalfSpaceParams { window: 16, ..HalfSpaceParams::default() }.fit(rows(0.0).view()).unwrap();
+        let mut model = HalfSpaceParams::new().window(16).check().unwrap().fit(rows(0.0).view()).unwrap();
         let nodes = model.reference.capacity() + model.latest.capacity();
         rows(1e9).rows().into_iter().for_each(|row| model.update(&row.to_vec()));
         assert_eq!(model.reference.capacity() + model.latest.capacity(), nodes);
@@ -270,7 +252,15 @@ mod tests {
 
     #[test]
     fn each_level_counts_each_row_once() {
-        let model = HalfSpaceParams { trees: 2, depth: 3, window: 512, seed: 1 }.fit(rows(0.0).view()).unwrap();
+        let model = HalfSpaceParams::new()
+            .trees(2)
+            .depth(3)
+            .window(512)
+            .seed(1)
+            .check()
+            .unwrap()
+            .fit(rows(0.0).view())
+            .unwrap();
         assert_eq!(model.reference[0], 512);
         assert_eq!(model.reference[7..15].iter().sum::<u32>(), 512);
         assert_eq!(model.reference[15 + 7..].iter().sum::<u32>(), 512);

@@ -96,23 +96,23 @@ impl ModelKind {
     /// # Errors
     /// Fewer than two rows, no or more columns than the kind supports, or a value that is not finite.
     pub fn fit(self, rows: ArrayView2<'_, f32>, seed: u64) -> Result<Model, FitError> {
+        const USUAL: &str = "the usual values are in range";
         Ok(match self {
             Self::IsolationForest => {
-                let params = IsolationForestParams::new().seed(seed).check().expect("the usual values are in range");
-                Model::IsolationForest(params.fit(rows)?)
+                Model::IsolationForest(IsolationForestParams::new().seed(seed).check().expect(USUAL).fit(rows)?)
             }
             Self::ExtendedForest => {
-                Model::ExtendedForest(ExtendedForestParams { seed, ..ExtendedForestParams::default() }.fit(rows)?)
+                Model::ExtendedForest(ExtendedForestParams::new().seed(seed).check().expect(USUAL).fit(rows)?)
             }
-            Self::Residual => Model::Residual(ResidualParams::default().fit(rows)?),
-            Self::Clusters => Model::Clusters(ClustersParams { seed, ..ClustersParams::default() }.fit(rows)?),
+            Self::Residual => Model::Residual(ResidualParams::new().check().expect(USUAL).fit(rows)?),
+            Self::Clusters => Model::Clusters(ClustersParams::new().seed(seed).check().expect(USUAL).fit(rows)?),
             Self::OneClassSvm => {
-                Model::OneClassSvm(OneClassSvmParams { seed, ..OneClassSvmParams::default() }.fit(rows)?)
+                Model::OneClassSvm(OneClassSvmParams::new().seed(seed).check().expect(USUAL).fit(rows)?)
             }
             Self::Autoencoder => {
-                Model::Autoencoder(AutoencoderParams { seed, ..AutoencoderParams::default() }.fit(rows)?)
+                Model::Autoencoder(AutoencoderParams::new().seed(seed).check().expect(USUAL).fit(rows)?)
             }
-            Self::HalfSpace => Model::HalfSpace(HalfSpaceParams { seed, ..HalfSpaceParams::default() }.fit(rows)?),
+            Self::HalfSpace => Model::HalfSpace(HalfSpaceParams::new().seed(seed).check().expect(USUAL).fit(rows)?),
         })
     }
 }

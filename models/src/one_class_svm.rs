@@ -12,6 +12,8 @@
 //! Source: Schölkopf, Platt, Shawe-Taylor, Smola, Williamson, "Estimating the support of a high-dimensional
 //! distribution" (2001). The width is a multiple of the median squared distance between training rows.
 
+mod params;
+
 use linfa::DatasetBase;
 use linfa::ParamGuard as _;
 use linfa::traits::Fit as _;
@@ -26,31 +28,13 @@ use crate::model::{InvalidModel, checked_serde, sample_rows};
 use crate::one_class::OneClass;
 use crate::scale::{CLIP, Scaler, narrow, quantile};
 
-/// Most rows the machine is fitted to: the kernel matrix takes 8 bytes times their square.
-pub const MAX_SVM_ROWS: u32 = 4096;
+pub use params::{
+    MAX_KERNEL_WIDTH, MAX_SVM_ROWS, MIN_KERNEL_WIDTH, MIN_NU, OneClassSvmParams, OneClassSvmParamsError,
+    ValidOneClassSvmParams,
+};
 
 /// Difference of logarithms below which a term does not change a sum.
 const NEGLIGIBLE: f64 = -40.0;
-
-/// Parameters of a [`OneClassSvm`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OneClassSvmParams {
-    /// Upper bound of the fraction of training rows outside, lower bound of the fraction of support vectors; taken as
-    /// 0.001 to 1.
-    pub nu: f64,
-    /// Kernel width as a multiple of the median squared distance of rows; taken as 0.001 to 100.
-    pub width: f64,
-    /// Rows fitted to, drawn from all; taken as 2 to [`MAX_SVM_ROWS`].
-    pub rows: u32,
-    /// The only source of randomness.
-    pub seed: u64,
-}
-
-impl Default for OneClassSvmParams {
-    fn default() -> Self {
-        Self { nu: 0.5, width: 0.02, rows: 3000, seed: 0 }
-    }
-}
 
 /// A fitted machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,17 +51,16 @@ pub struct OneClassSvm {
 
 checked_serde!(OneClassSvm);
 
-impl OneClassSvmParams {
+impl ValidOneClassSvmParams {
     /// Fits the machine to `rows`.
     ///
     /// # Errors
     /// Fewer than two rows, no or too many columns, or a value that is not finite.
     pub fn fit(&self, rows: ArrayView2<'_, f32>) -> Result<OneClassSvm, FitError> {
         let scaler = Scaler::fit(rows)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let sample = sample_rows(&scaler, rows, self.rows.clamp(2, MAX_SVM_ROWS), &mut rng);
-        let factor = if self.width.is_nan() { 1.0 } else { self.width.clamp(1e-3, 100.0) };
-        let width = factor * typical_distance(&sample, &mut rng);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
+        let sample = sample_rows(&scaler, rows, self.0.rows, &mut rng);
+        let width = self.0.width * typical_distance(&sample, &mut rng);
         let weights = self.weights(&sample, width);
         let total: f64 = weights.iter().sum();
         let kept: Vec<usize> = (0..weights.len()).filter(|at| weights[*at] > 1e-9 * total).collect();
@@ -88,13 +71,12 @@ impl OneClassSvmParams {
 
     /// One weight a row; all the same if the optimisation has no answer.
     fn weights(&self, sample: &Array2<f64>, width: f64) -> Vec<f64> {
-        let nu = if self.nu.is_nan() { 0.5 } else { self.nu.clamp(1e-3, 1.0) };
         let everything = vec![1.0; sample.nrows()];
         let data = DatasetBase::new(sample.view(), Array1::from_elem(sample.nrows(), ()));
         let targets = data.targets.view();
         let data = DatasetBase::new(sample.view(), targets);
         let Ok(params) =
-            Svm::<f64, linfa::dataset::Pr>::params().gaussian_kernel(width).nu_weight(nu).eps(1e-3).check()
+            Svm::<f64, linfa::dataset::Pr>::params().gaussian_kernel(width).nu_weight(self.0.nu).eps(1e-3).check()
         else {
             return everything;
         };
@@ -196,7 +178,7 @@ mod tests {
     #[test]
     fn the_kept_vectors_order_rows_as_the_library_does() {
         let rows = Array2::from_shape_fn((200, 2), |(at, column)| ((at * (7 + column * 6)) % 53) as f32);
-        let params = OneClassSvmParams { nu: 0.2, width: 0.3, rows: 200, seed: 3 };
+        let params = OneClassSvmParams::new().nu(0.2).width(0.3).rows(200).seed(3).check().unwrap();
         let model = params.fit(rows.view()).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let sample = sample_rows(&model.scaler, rows.view(), 200, &mut rng);
@@ -222,7 +204,7 @@ mod tests {
     #[test]
     fn rows_that_are_far_away_keep_their_order() {
         let rows = Array2::from_shape_fn((300, 2), |(at, column)| ((at * (7 + column * 6)) % 53) as f32);
-        let model = OneClassSvmParams::default().fit(rows.view()).unwrap();
+        let model = OneClassSvmParams::new().check().unwrap().fit(rows.view()).unwrap();
         let scores: Vec<f64> = [26.0, 80.0, 120.0, 160.0].iter().map(|value| model.score(&[*value, 26.0])).collect();
         assert!(scores.is_sorted_by(|a, b| a < b), "{scores:?}");
     }

@@ -14,6 +14,8 @@
 //!
 //! Source: Mahalanobis, "On the generalised distance in statistics" (1936).
 
+mod params;
+
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -23,21 +25,8 @@ use crate::model::{InvalidModel, checked_serde};
 use crate::one_class::OneClass;
 use crate::scale::Scaler;
 
-/// Variance added to each direction, in squared robust standard deviations: a deviation of a tenth is no surprise.
-const FLOOR: f64 = 0.01;
-
-/// Parameters of a [`Residual`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ResidualParams {
-    /// Variance added to each direction, in squared robust standard deviations; taken as at least 1e-4, at most 1.
-    pub floor: f64,
-}
-
-impl Default for ResidualParams {
-    fn default() -> Self {
-        Self { floor: FLOOR }
-    }
-}
+pub use params::{MAX_FLOOR, MIN_FLOOR, ResidualParams, ResidualParamsError, ValidResidualParams};
+pub(crate) use params::{USUAL_FLOOR, is_floor};
 
 /// A fitted Mahalanobis distance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +39,7 @@ pub struct Residual {
 
 checked_serde!(Residual);
 
-impl ResidualParams {
+impl ValidResidualParams {
     /// Fits the distance to `rows`.
     ///
     /// # Errors
@@ -60,7 +49,7 @@ impl ResidualParams {
         let scaled = scaler.scale_rows(rows);
         let mean = means(scaled.view());
         let (mut matrix, _) = shrink(scaled.view(), &mean);
-        finish(&mut matrix, &scaler, self.floor);
+        finish(&mut matrix, &scaler, self.0.floor);
         let factor = Cholesky::new(&matrix).expect("the floor makes a covariance positive definite");
         Ok(Residual { scaler, mean, factor })
     }
@@ -76,7 +65,6 @@ pub(crate) fn fit_dense(rows: ArrayView2<'_, f32>) -> Result<Scaler, FitError> {
 
 /// Adds the floor; columns that never varied get variance 1 and no relation, so that their penalty counts as it is.
 pub(crate) fn finish(matrix: &mut ndarray::Array2<f64>, scaler: &Scaler, floor: f64) {
-    let floor = if floor.is_nan() { FLOOR } else { floor.clamp(1e-4, 1.0) };
     matrix.diag_mut().mapv_inplace(|value| value + floor);
     for (at, _) in scaler.columns().iter().enumerate().filter(|(_, column)| column.constant) {
         matrix.row_mut(at).fill(0.0);
@@ -128,7 +116,7 @@ mod tests {
     fn the_distance_is_the_one_computed_by_hand() {
         let rows =
             Array2::from_shape_fn((2500, 2), |(at, column)| (if column == 0 { at % 50 } else { at / 50 }) as f32);
-        let model = ResidualParams { floor: 1e-4 }.fit(rows.view()).unwrap();
+        let model = ResidualParams::new().floor(1e-4).check().unwrap().fit(rows.view()).unwrap();
         let [x, y] = [0, 1].map(|at| model.scaler.columns()[at]);
         let variance = |column: crate::scale::ColumnScale| (50.0 * 50.0 - 1.0) / 12.0 / column.spread.powi(2) + 1e-4;
         let square =
@@ -143,12 +131,15 @@ mod tests {
     #[test]
     fn a_broken_relation_is_far_away() {
         let rows = Array2::from_shape_fn((400, 2), |(at, _)| (at % 40) as f32);
-        let model = ResidualParams::default().fit(rows.view()).unwrap();
+        let model = ResidualParams::new().check().unwrap().fit(rows.view()).unwrap();
         assert!(model.score(&[35.0, 5.0]) > 4.0 * model.score(&[39.0, 39.0]));
     }
 
     #[test]
     fn too_many_columns_are_refused() {
-        assert_eq!(ResidualParams::default().fit(Array2::zeros((3, 257)).view()), Err(FitError::DenseColumns(257)));
+        assert_eq!(
+            ResidualParams::new().check().unwrap().fit(Array2::zeros((3, 257)).view()),
+            Err(FitError::DenseColumns(257))
+        );
     }
 }

@@ -128,8 +128,9 @@ fn marked_rows_change_the_next_fit() {
 }
 
 #[test]
-fn metrics_that_are_no_numbers_are_not_kept() {
-    let metrics = [("auc", 0.9), ("ap", f64::NAN)].map(|(name, value)| (name.to_owned(), value));
+fn metrics_without_a_number_or_a_printable_name_are_not_kept() {
+    let metrics =
+        [("auc", 0.9), ("ap", f64::NAN), ("", 0.5), ("\u{1b}[2J", 0.5)].map(|(name, value)| (name.to_owned(), value));
     assert_eq!(baseline().with_metrics(metrics.into()).metrics(), &Metrics::from([("auc".to_owned(), 0.9)]));
 }
 
@@ -159,4 +160,14 @@ fn another_schema_is_refused() {
     assert_eq!(baseline.expect_schema(&["rate"]), Err(SchemaError::Width { expected: 1, found: 3 }));
     let swapped = SchemaError::Column { at: 1, expected: "size".into(), found: "ports".into() };
     assert_eq!(baseline.expect_schema(&["rate", "size", "ports"]), Err(swapped));
+}
+
+/// More rows than a calibration holds are left in one half.
+#[test]
+fn contamination_is_left_out_of_millions_of_rows() {
+    let rows = Array2::from_shape_fn((1_120_000, 1), |(at, _)| (at % 1000) as f32);
+    let recipe = [(ModelKind::Residual, 1.0)];
+    let params = BaselineParams::new().recipe(&recipe).contamination(0.01).check().unwrap();
+    let baseline = params.fit(&["rate"], rows.view(), 0).unwrap();
+    assert_eq!(baseline.training().fit_rows, 1_108_800 - 65_536);
 }

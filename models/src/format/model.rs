@@ -99,14 +99,25 @@ mod tests {
             (file(&good.replace("residual", "pca"), &plain), "unknown variant"),
             (file(good, b"{}"), "expected value"),
             (file(good, &[b'['; 9999]), "expected"),
-            (seal(b"meta\0\0\0\0"), "EOF"),
+            (seal(b"meta\0\0\0\0"), "missing"),
             (seal(b""), "missing"),
         ] {
             let error = Model::from_bytes(&bytes).unwrap_err();
-            assert!(matches!(&error, FormatError::Invalid(_)), "{error} has no {expected:?}");
+            let named = matches!(&error, FormatError::Invalid(reason) if reason.contains(expected));
+            assert!(named, "{error} has no {expected:?}");
         }
         let other = file(&good.replace("one_class_model", "other"), &plain);
         assert_eq!(Model::from_bytes(&other), Err(FormatError::Kind("other".to_owned())));
+    }
+
+    #[test]
+    fn an_error_repeats_nothing_that_a_terminal_obeys() {
+        let mut body = Writer::default();
+        let meta = r#"{"kind":"one_class_model","model":"\u001b[2Jclean\u009b\n","features":3}"#;
+        body.section(*b"meta", meta.as_bytes());
+        body.section(*b"modl", b"{}");
+        let error = Model::from_bytes(&seal(&body.into_bytes())).unwrap_err().to_string();
+        assert!(error.contains("clean") && !error.contains(char::is_control), "{error:?}");
     }
 
     proptest! {

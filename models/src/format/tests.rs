@@ -133,6 +133,7 @@ fn parts_that_do_not_fit_together_are_refused() {
         (training("rows", 0), "add up"),
         (training("fit_rows", 106), "add up"),
         (meta("metrics", serde_json::json!({"auc": "high"})), "invalid type"),
+        (meta("metrics", serde_json::json!({"auc\u{1b}[2J": 0.5})), "names of the metrics"),
         (replace(1, b"123"), "cut off"),
         (replace(1, &[0; 16]), "cut off"),
         (replace(1, &[0; 12]), "same columns"),
