@@ -34,15 +34,15 @@ pub enum OneClassSvmParamsError {
     #[error("kernel width {0}: choose between {MIN_KERNEL_WIDTH} and {MAX_KERNEL_WIDTH}, 0.02 is usual")]
     Width(f64),
     /// Less than two rows, or more than [`MAX_SVM_ROWS`].
-    #[error("fitting to {0} rows: choose between 2 and {MAX_SVM_ROWS}, 3000 is usual")]
+    #[error("fitting to {0} rows: choose between 2 and {MAX_SVM_ROWS}, 2000 is usual")]
     Rows(u32),
 }
 
 impl OneClassSvmParams {
-    /// Nu 0.5, width 0.02, 3000 rows, seed 0.
+    /// Nu 0.5, width 0.02, 2000 rows, seed 0.
     #[must_use]
     pub fn new() -> Self {
-        Self { nu: 0.5, width: 0.02, rows: 3000, seed: 0 }
+        Self { nu: 0.5, width: 0.02, rows: 2000, seed: 0 }
     }
 
     /// Upper bound of the fraction of training rows outside, lower bound of the fraction of support vectors.
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn parameters_at_the_limits_are_accepted() {
         for (nu, width, rows) in
-            [(MIN_NU, MIN_KERNEL_WIDTH, 2), (0.5, 0.02, 3000), (1.0, MAX_KERNEL_WIDTH, MAX_SVM_ROWS)]
+            [(MIN_NU, MIN_KERNEL_WIDTH, 2), (0.5, 0.02, 2000), (1.0, MAX_KERNEL_WIDTH, MAX_SVM_ROWS)]
         {
             let given = OneClassSvmParams::new().nu(nu).width(width).rows(rows).seed(3);
             assert_eq!(given.check().unwrap().0, given);
