@@ -10,6 +10,7 @@
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
+//! - [`labels`]: what the labels of data sets are called here.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -56,6 +57,7 @@ pub mod feedback;
 pub mod format;
 pub mod half_space;
 pub mod isolation_forest;
+pub mod labels;
 mod linalg;
 pub mod model;
 pub mod one_class;
