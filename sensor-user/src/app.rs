@@ -2,6 +2,7 @@
 
 mod live;
 mod replay;
+mod train;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -36,6 +37,10 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Replay(args) => {
             log::init(&config, cli.global.quiet)?;
             replay::run(&config, args, cli.global.quiet)
+        }
+        Command::Train(args) => {
+            log::init(&config, cli.global.quiet)?;
+            train::run(&config, args, cli.global.quiet)
         }
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),

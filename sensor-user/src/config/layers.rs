@@ -119,6 +119,10 @@ impl<'a> Layers<'a> {
                 return wrong(value, format!("is a section: write [{section}], and its settings below that line"));
             }
         }
+        let detect = root.get("detect").and_then(|detect| detect.get_ref().as_table());
+        if let Some(value) = detect.and_then(|detect| detect.get("contamination")) {
+            return wrong(value, "belongs to `leuko train`: use detect.alerts_per_day".to_owned());
+        }
         let notify = root.get("notify").and_then(|notify| notify.get_ref().as_table());
         let receiver = |name: &str| notify.and_then(|notify| notify.get(name));
         if let Some(value) = receiver("alertmanager").filter(|value| !value.get_ref().is_array()) {
