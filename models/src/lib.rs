@@ -11,6 +11,7 @@
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
 //! - [`budget`]: a threshold from the number of alerts a day that are acceptable.
+//! - [`labels`]: what the labels of data sets are called here.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -18,6 +19,7 @@
 //! - [`drift`]: when a baseline is no longer what is normal here.
 //! - [`feedback`]: what the user said about rows, and what the next baseline learns from it.
 //! - [`challenge`]: whether a new baseline takes the place of the one that serves.
+//! - [`trained`]: what is shipped.
 //! - [`mod@format`]: models as bytes, and back from bytes nobody vouches for.
 //!
 //! Rows are `f32`, one column a feature, in the order of the schema the baseline was trained with.
@@ -58,6 +60,7 @@ pub mod feedback;
 pub mod format;
 pub mod half_space;
 pub mod isolation_forest;
+pub mod labels;
 mod linalg;
 pub mod model;
 pub mod one_class;
@@ -65,6 +68,7 @@ pub mod one_class_svm;
 pub mod reservoir;
 pub mod residual;
 pub mod scale;
+pub mod trained;
 
 pub use baseline::{
     Baseline, BaselineError, BaselineParams, Explanation, Metrics, SchemaError, Training, ValidBaselineParams,

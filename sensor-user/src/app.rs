@@ -2,9 +2,11 @@
 
 mod live;
 mod replay;
+mod train;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -36,6 +38,10 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Replay(args) => {
             log::init(&config, cli.global.quiet)?;
             replay::run(&config, args, cli.global.quiet)
+        }
+        Command::Train(args) => {
+            log::init(&config, cli.global.quiet)?;
+            train::run(&config, args, cli.global.quiet)
         }
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
@@ -100,6 +106,7 @@ fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         warmup: config.warmup.get(),
         budget: config.detect.alerts_per_day.budget(),
+        classifier: Some(Arc::new(sensor_models::trained::attack_classes())),
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
         allowed: config

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use sensor_models::ModelKind;
 
 use crate::config::{Config, ConfigError, ConfigSources, Override};
 use crate::notify::NotifyConfig;
@@ -19,6 +20,7 @@ use crate::source::kernel::attach::{EgressChoice, XdpChoice};
     after_help = "Examples:
   leuko run                                    watch the interface of the default route
   leuko replay capture.pcap                    find attacks in a capture
+  leuko train capture.pcap --output my.leuko   learn what is normal from a capture
   leuko doctor                                 whether everything is in place, and what to do if not
   leuko config                                 the configuration in effect, with explanations
 
@@ -55,6 +57,8 @@ pub enum Command {
     Run(RunArgs),
     /// Find attacks in a capture (pcap or pcapng), as they would have been found live
     Replay(ReplayArgs),
+    /// Learn what is normal from flows or captures, and say what that is worth
+    Train(TrainArgs),
     /// Check this host and the configuration, and say what to do
     Doctor(DoctorArgs),
     /// Print the configuration in effect, without its secrets
@@ -121,6 +125,9 @@ pub struct RunArgs {
     /// Begin without the baseline that an earlier run has saved
     #[arg(long)]
     pub fresh: bool,
+    /// Refused: it belongs to `leuko train`
+    #[arg(long, hide = true, value_name = "F", value_parser = belongs_to_train)]
+    pub contamination: Option<String>,
     /// Stop after this time, such as 90s, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -131,6 +138,7 @@ pub struct RunArgs {
 #[command(after_help = "Examples:
   leuko replay capture.pcap
   leuko replay --json --flows capture.pcapng
+  leuko replay --export flows.csv capture.pcap   its flows as a table, to train on or to look at
   leuko replay --baseline /var/lib/leuko/baseline.leuko --warmup 0s attack.pcap
   tcpdump -i eth0 -w - | leuko replay -
 
@@ -146,6 +154,9 @@ pub struct ReplayArgs {
     /// Print flows, too, when they end
     #[arg(long)]
     pub flows: bool,
+    /// Write each flow that ends to this CSV file: who and when, what a model sees, and whether it is part of an incident
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
     /// End no flow before the capture ends
     #[arg(long)]
     pub no_timeouts: bool,
@@ -166,6 +177,49 @@ impl ReplayArgs {
     pub fn is_stdin(&self) -> bool {
         self.file.as_os_str() == "-"
     }
+}
+
+/// `leuko train`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  leuko train monday.pcap tuesday.pcapng --output office.leuko
+  leuko train flows.csv --output office.leuko --contamination 0.01
+  leuko train flows.csv --output office.leuko --classes --prior 0.999   name the attacks of its labels, too
+  leuko train UNSW_NB15_training-set.csv --output unsw.leuko            a benchmark: `leuko run` cannot use it
+  leuko train flows.csv --output try.leuko --models isolation_forest=1 --json
+
+Inputs are told by their content: flows of `leuko replay --export`, tables of UNSW-NB15 with their header, and captures
+(pcap, pcapng). A capture is replayed, and flows of the incidents found in it are not learned. Labelled attacks (label 1,
+class in attack_cat) are not learned either, but measured; one row in five is held out to measure. Beside the model, with
+.md at the end of its name, is written what it is worth.")]
+pub struct TrainArgs {
+    /// Tables of flows or captures, all with the same columns
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Where the model goes; its card and its classifier go beside it
+    #[arg(short, long, value_name = "MODEL")]
+    pub output: PathBuf,
+    /// Fraction of the normal rows that are not normal, nobody knows which: so many are left out, 0 to 0.5
+    #[arg(long, value_name = "F", default_value_t = 0.0)]
+    pub contamination: f64,
+    /// The only source of randomness: the same inputs and the same seed give the same model
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Models with their weights, such as isolation_forest=0.5,clusters=0.5 [default: the usual ones]
+    #[arg(long, value_name = "NAME=WEIGHT", value_delimiter = ',', value_parser = weighted_model)]
+    pub models: Vec<(ModelKind, f64)>,
+    /// Also train a classifier that names the classes of the labelled attacks
+    #[arg(long)]
+    pub classes: bool,
+    /// Share of normal flows to expect where the classifier will run, such as 0.999 [default: that of the rows]
+    #[arg(long, value_name = "F", requires = "classes")]
+    pub prior: Option<f64>,
+    /// Print one JSON object in place of text
+    #[arg(long)]
+    pub json: bool,
+    /// Refused: it belongs to `leuko run`
+    #[arg(long, hide = true, value_name = "N", value_parser = belongs_to_run)]
+    pub alerts_per_day: Option<String>,
 }
 
 /// `leuko doctor`.
@@ -240,7 +294,8 @@ impl CompletionsArgs {
 }
 
 impl Cli {
-    /// The configuration of this invocation. `replay` reads the file of `--config` and nothing else.
+    /// The configuration of this invocation. `replay` and `train` read the file of `--config` and nothing
+    /// else.
     ///
     /// # Errors
     /// See [`Config::load`].
@@ -248,7 +303,7 @@ impl Cli {
         let mut config = Config::load(&self.sources()?)?;
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
-            Command::Replay(_) => true,
+            Command::Replay(_) | Command::Train(_) => true,
             Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => false,
         };
         if tells_nobody {
@@ -261,7 +316,7 @@ impl Cli {
         let file = self.global.config.clone();
         let overrides = self.overrides();
         match &self.command {
-            Command::Replay(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
+            Command::Replay(_) | Command::Train(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
             Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {
                 ConfigSources::of_process(file, overrides)
             }
@@ -291,7 +346,7 @@ impl Cli {
                 ("--warmup", "warmup", replay.warmup.clone()),
             ]),
             Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),
-            Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {}
+            Command::Train(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {}
         }
         flags.into_iter().filter_map(|(flag, path, text)| Override::new(flag, path, text?)).collect()
     }
@@ -304,4 +359,23 @@ fn name_of(choice: impl clap::ValueEnum) -> Option<String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let secs = seconds(text.trim()).filter(|secs| *secs > 0.0).and_then(|secs| Duration::try_from_secs_f64(secs).ok());
     secs.ok_or_else(|| "write for instance 90s, 15m or 2h".to_owned())
+}
+
+fn weighted_model(text: &str) -> Result<(ModelKind, f64), String> {
+    let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
+    let kind = name.trim().parse::<ModelKind>().map_err(|error| error.to_string())?;
+    let weight = weight.trim().parse().ok().filter(|weight: &f64| weight.is_finite() && *weight > 0.0);
+    Ok((kind, weight.ok_or_else(|| format!("write {kind}=0.5: a weight is a number above 0"))?))
+}
+
+fn belongs_to_run(_: &str) -> Result<String, String> {
+    Err("how many alerts a day you want belongs to `leuko run`, where it moves the threshold (detect.alerts_per_day); \
+         here, --contamination says which fraction of the rows is not normal"
+        .to_owned())
+}
+
+fn belongs_to_train(_: &str) -> Result<String, String> {
+    Err("the fraction of rows that is not normal belongs to `leuko train`, where it is left out of the fit; \
+         here, detect.alerts_per_day says how many alerts you want"
+        .to_owned())
 }

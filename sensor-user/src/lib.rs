@@ -1,6 +1,8 @@
 //! Leuko, a network anomaly sensor for Linux servers.
 
 pub mod app;
+pub mod atomic;
+pub mod attribution;
 pub mod cli;
 pub mod config;
 pub mod doctor;
@@ -14,4 +16,5 @@ pub mod replay;
 pub mod secret;
 pub mod source;
 pub mod terminal;
+pub mod train;
 pub mod web;

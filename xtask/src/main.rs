@@ -12,6 +12,7 @@ mod check;
 mod bench;
 mod eval;
 mod lab;
+mod train;
 mod verify;
 
 mod setup;
@@ -50,6 +51,8 @@ enum Task {
     Bench(bench::Args),
     /// Measure the models on labelled data and write models/QUALITY.md
     Eval(eval::Args),
+    /// Train the classifier that is shipped on labelled captures and write models/trained
+    Train(train::Args),
     /// Play scenarios of real traffic in network namespaces, as root
     Lab(lab::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Verify(args) => verify::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Eval(args) => eval::run(&args),
+        Task::Train(args) => train::run(&args),
         Task::Lab(args) => lab::run(&args),
     };
     match done {

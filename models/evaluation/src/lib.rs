@@ -10,10 +10,17 @@
 //! - [`parity`]: whether our Isolation Forest is scikit-learn's.
 //! - [`speed`]: what a score costs.
 //! - [`card`]: the result as Markdown.
+//!
+//! And trains what is shipped:
+//!
+//! - [`captures`]: flows of labelled captures in the sensor's own columns.
+//! - [`attack_classes`]: the classifier fitted to them, and what it is worth.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "progress of a command line program")]
 
+pub mod attack_classes;
+pub mod captures;
 pub mod card;
 pub mod columns;
 pub mod contestants;

@@ -1,16 +1,19 @@
 //! `leuko replay`.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use sensor_core::contract::FlowLine;
 use sensor_core::engine::EngineConfig;
+use tracing::info;
 
 use super::{complain, engine_config};
 use crate::cli::ReplayArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
+use crate::export::flows::FlowExport;
 use crate::live::read_baseline;
 use crate::printer::Printer;
 use crate::replay::{Output, ReplayOptions, replay};
@@ -24,33 +27,55 @@ use crate::terminal::Reader;
 pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> {
     let mut capture = open(args)?;
     let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
-    let mut engine = EngineConfig { baseline, keep_records: args.flows, ..engine_config(config) };
+    let mut export = args.export.as_deref().map(FlowExport::create).transpose().context("export the flows")?;
+    let keep_records = args.flows || export.is_some();
+    let mut engine = EngineConfig { baseline, keep_records, ..engine_config(config) };
     if args.no_timeouts {
         engine.timeouts = None;
     }
     let tunnels = Tunnel::bits(&config.kernel.tunnels);
     let options = ReplayOptions { engine, interval: config.interval.get(), tunnels };
     let mut printer = Printer::stdout(args.json, quiet);
+    let mut reader = Reader::Listening;
     let done = replay(&mut capture, options, |output| {
-        let printed = match output {
-            Output::Incident(event) => printer.incident(&event),
-            Output::Flow(record) => printer.flow(FlowLine::from(record.as_ref())),
-            Output::Summary(summary) => printer.summary(summary),
-        };
-        match printed.context("write to standard output") {
-            Ok(Reader::Listening) => Ok(()),
-            Ok(Reader::Gone) => Err(None),
-            Err(error) => Err(Some(error)),
+        if let Some(export) = &mut export {
+            write_to(export, &output).map_err(Some)?;
         }
+        if reader == Reader::Listening {
+            reader = print(&mut printer, output, args.flows).context("write to standard output").map_err(Some)?;
+        }
+        if reader == Reader::Gone && export.is_none() { Err(None) } else { Ok(()) }
     });
     match done {
         Ok(_) => {}
         Err(None) => return Ok(ExitCode::SUCCESS),
         Err(Some(error)) => return Err(error),
     }
+    if let Some(export) = export {
+        let flows = export.finish().context("export the flows")?;
+        info!(flows, "exported the flows");
+    }
     match capture.damage() {
         None => Ok(ExitCode::SUCCESS),
         Some(damage) => Ok(complain(&anyhow!("{}: {damage}; everything before it was processed", name(args)))),
+    }
+}
+
+fn write_to(export: &mut FlowExport, output: &Output) -> Result<()> {
+    match output {
+        Output::Incident(event) => export.incident(event),
+        Output::Flow(record) => export.flow(record)?,
+        Output::Summary(_) => {}
+    }
+    Ok(())
+}
+
+fn print(printer: &mut Printer, output: Output, flows: bool) -> io::Result<Reader> {
+    match output {
+        Output::Incident(event) => printer.incident(&event),
+        Output::Flow(record) if flows => printer.flow(FlowLine::from(record.as_ref())),
+        Output::Flow(_) => Ok(Reader::Listening),
+        Output::Summary(summary) => printer.summary(summary),
     }
 }
 

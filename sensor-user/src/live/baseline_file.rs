@@ -1,13 +1,14 @@
 //! The baseline between two runs: a file in the state directory, replaced atomically.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use sensor_core::features::flow::COLUMNS;
 use sensor_models::Baseline;
 use tracing::{info, warn};
+
+use crate::atomic;
 
 /// Where the baseline is kept, if anywhere.
 #[derive(Debug)]
@@ -86,10 +87,7 @@ pub fn read(path: &Path) -> Result<Baseline> {
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().context("the baseline has no directory")?;
     fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    let new = path.with_extension("new");
-    let mut file = fs::File::create(&new).with_context(|| format!("create {}", new.display()))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("write {}", new.display()))?;
-    fs::rename(&new, path).with_context(|| format!("replace {}", path.display()))
+    atomic::write(path, bytes)
 }
 
 #[cfg(test)]
