@@ -6,9 +6,9 @@ mod train;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};

@@ -138,8 +138,8 @@ const AIMS: [(&str, &str, &str, &str, f64); 4] = [
 const WHY_NOT: &str = "
 Where an aim is missed: copies of a row are on one side of the split here, and on both in the splits that the aims come
 from, where a classifier may remember a test row. Of CIC-IDS2017 there are few normal rows, so that 1 % of them are some
-twenty: odd but harmless flows, longer and larger than the attacks, which are many alike. The same models find most
-attacks at twice that rate. Which models are in the ensemble, and with which weights, was chosen on splits of the rows
+twenty odd but harmless flows that come before attacks which are many and alike: the AUC shows that the order is good
+but for these. Which models are in the ensemble, and with which weights, was chosen on splits of the rows
 that fit, not on these; a model that is better here on one data set was not better there on all three.
 ";
 
