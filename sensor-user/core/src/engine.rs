@@ -93,6 +93,7 @@ struct Detectors {
     scan: Scan,
     syn_flood: Flood,
     udp_flood: Flood,
+    icmp_flood: Flood,
     brute_force: BruteForce,
     anomaly: Anomaly,
 }
@@ -116,6 +117,7 @@ impl Engine {
                 scan: Scan::new(ScanParams::default()),
                 syn_flood: Flood::new(FloodKind::Syn, FloodParams::of(FloodKind::Syn)),
                 udp_flood: Flood::new(FloodKind::Udp, FloodParams::of(FloodKind::Udp)),
+                icmp_flood: Flood::new(FloodKind::Icmp, FloodParams::of(FloodKind::Icmp)),
                 brute_force: BruteForce::new(BruteForceParams::default()),
                 anomaly: Anomaly::new(anomaly, config.baseline),
             },
@@ -424,17 +426,20 @@ impl Detectors {
         self.scan.observe(event);
         self.syn_flood.observe(event);
         self.udp_flood.observe(event);
+        self.icmp_flood.observe(event);
         self.brute_force.observe(event);
     }
 
     fn observe_overflow(&mut self, event: &OverflowEvent) {
         self.syn_flood.observe_overflow(event);
         self.udp_flood.observe_overflow(event);
+        self.icmp_flood.observe_overflow(event);
     }
 
     fn tick(&mut self, now: Timestamp, involved: impl Fn(Addr) -> bool) -> Vec<Finding> {
         let mut findings = self.syn_flood.tick(now);
         findings.extend(self.udp_flood.tick(now));
+        findings.extend(self.icmp_flood.tick(now));
         findings.extend(self.scan.tick(now));
         findings.extend(self.brute_force.tick(now));
         findings.extend(self.anomaly.tick(now, involved));
@@ -445,6 +450,7 @@ impl Detectors {
         self.scan.is_idle()
             && self.syn_flood.is_idle()
             && self.udp_flood.is_idle()
+            && self.icmp_flood.is_idle()
             && self.brute_force.is_idle()
             && self.anomaly.is_idle()
     }

@@ -26,6 +26,10 @@ pub enum Class {
     SynFlood,
     /// UDP datagrams nobody asked for, faster than any service answers.
     UdpFlood,
+    /// ICMP echo requests, more than anybody needs.
+    IcmpFlood,
+    /// Long answers of others to questions somebody asked in the victim's name.
+    Amplification,
     /// One service is asked to log in again and again.
     BruteForce,
     /// Not normal for this network, and of no known class.
@@ -34,8 +38,16 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::PortScan, Self::HostScan, Self::SynFlood, Self::UdpFlood, Self::BruteForce, Self::Anomaly];
+    pub const ALL: [Self; 8] = [
+        Self::PortScan,
+        Self::HostScan,
+        Self::SynFlood,
+        Self::UdpFlood,
+        Self::IcmpFlood,
+        Self::Amplification,
+        Self::BruteForce,
+        Self::Anomaly,
+    ];
 
     /// The stable identifier, e.g. `port_scan`.
     #[must_use]
@@ -45,6 +57,8 @@ impl Class {
             Self::HostScan => "host_scan",
             Self::SynFlood => "syn_flood",
             Self::UdpFlood => "udp_flood",
+            Self::IcmpFlood => "icmp_flood",
+            Self::Amplification => "amplification",
             Self::BruteForce => "brute_force",
             Self::Anomaly => "anomaly",
         }

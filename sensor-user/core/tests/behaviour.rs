@@ -178,6 +178,55 @@ fn datagrams_nobody_answers_are_a_flood_and_a_wanted_stream_is_not() {
 }
 
 #[test]
+fn answers_of_amplifiers_to_questions_nobody_asked_are_an_amplification() {
+    for service in [53, 1900] {
+        let mut net = network();
+        for n in 0..400_u32 {
+            for _ in 0..10 {
+                net.packet(proto::UDP, (host(1000 + n), service), (host(1), 40_000), 0, 1400);
+            }
+            net.wait(1000);
+        }
+        net.seconds(3);
+        let incident = &net.only().incident;
+        assert_eq!(incident.class, Class::Amplification);
+        assert_eq!(incident.evidence["amplifier_ports"], serde_json::json!([service]));
+        assert_eq!((incident.victims.as_slice(), incident.attackers.is_empty()), (&[host(1)][..], false));
+    }
+}
+
+#[test]
+fn a_resolver_that_answers_what_it_is_asked_is_no_amplifier() {
+    let mut net = network();
+    for n in 0..4_000_u16 {
+        net.packet(proto::UDP, (host(1), 20_000 + n), (host(53), 53), 0, 60);
+        net.packet(proto::UDP, (host(53), 53), (host(1), 20_000 + n), 0, 1400);
+        net.wait(500);
+    }
+    net.seconds(3);
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn more_echo_requests_than_anybody_needs_are_a_flood_and_a_monitor_is_not() {
+    let mut net = network();
+    for _ in 0..20_000 {
+        net.ping(host(9), host(1));
+        net.wait(200);
+    }
+    net.seconds(3);
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.attackers.as_slice()), (Class::IcmpFlood, &[host(9)][..]));
+
+    let mut net = network();
+    for n in 0..600_u32 {
+        net.ping(host(100 + n % 50), host(1));
+        net.wait(50_000);
+    }
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
 fn a_visit_of_the_web_page_does_not_excuse_a_flood_of_datagrams() {
     let mut net = network();
     net.conversation((host(9), 999), (host(1), 80), 300, 2000);

@@ -95,7 +95,7 @@ pub const SETTINGS: [Setting; 42] = [
     ),
     list(
         "detect.disable",
-        "Classes that are not reported: port_scan, host_scan, syn_flood, udp_flood, brute_force, anomaly.",
+        "Not reported: port_scan, host_scan, syn_flood, udp_flood, icmp_flood, amplification, brute_force, anomaly.",
     ),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
     text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")

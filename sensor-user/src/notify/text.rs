@@ -17,6 +17,8 @@ pub fn title(class: Class) -> &'static str {
         Class::HostScan => "Host scan",
         Class::SynFlood => "SYN flood",
         Class::UdpFlood => "UDP flood",
+        Class::IcmpFlood => "ICMP flood",
+        Class::Amplification => "amplification attack",
         Class::BruteForce => "Brute force",
         Class::Anomaly => "Anomaly",
     }

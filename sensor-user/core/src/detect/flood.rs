@@ -1,7 +1,11 @@
-//! SYN and UDP floods: what a victim is sent without use, over ten seconds.
+//! SYN, UDP and ICMP floods, and reflected ones: what a victim is sent without use, over ten seconds.
 //!
 //! A flood is known by the imbalance it makes (Wang, Zhang, Shin 2002: SYN against FIN and SYN-ACK): connections begun
 //! and never used, datagrams never answered. A crowd of real clients has any rate and no imbalance.
+//!
+//! Echo requests are answered by whoever is asked, so that there is no imbalance: more of them than anybody needs are a
+//! flood. Answers that nobody asked for, from a service that gives long answers to short questions (Rossow, "Amplification
+//! hell", NDSS 2014), are an amplification: someone asks in the victim's name.
 //!
 //! What a victim is sent while the flow table is closed to strangers comes in sums (see [`OverflowEvent`]) and counts
 //! alike, so that a flood is one finding whether its packets are in flows, in aggregates or in both.
@@ -25,6 +29,8 @@ pub enum FloodKind {
     Syn,
     /// UDP datagrams.
     Udp,
+    /// ICMP echo requests.
+    Icmp,
 }
 
 /// Parameters of a flood detector.
@@ -47,6 +53,7 @@ impl FloodParams {
         match kind {
             FloodKind::Syn => Self { arrivals: 1000, useless_share: 0.8, flows: 100, victims: 4096 },
             FloodKind::Udp => Self { arrivals: 3000, useless_share: 0.8, flows: 100, victims: 4096 },
+            FloodKind::Icmp => Self { arrivals: 1000, useless_share: 0.8, flows: 100, victims: 4096 },
         }
     }
 }
@@ -63,6 +70,13 @@ const PORTS: usize = 256;
 const SOURCES: usize = 64;
 /// From so many sources with hardly a flow each, the addresses are taken for forged.
 const SPOOFED_SOURCES: u64 = 64;
+/// UDP services that answer at greater length than they are asked: echo and chargen aside, those of Rossow and of the
+/// alerts that CISA has published since (TA14-017A).
+const AMPLIFIERS: [u16; 22] = [
+    17, 19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1900, 3283, 3478, 3702, 5351, 5353, 5683, 10001, 11211, 27015, 37810,
+];
+/// Share of what arrives that must come unasked from such services.
+const REFLECTED: f64 = 0.8;
 /// More ports than a flood has reason to hit.
 const MANY_PORTS: u64 = 100;
 
@@ -97,6 +111,8 @@ struct Victim {
     /// Since the victim is followed, in aggregates: estimates.
     overflow_sources: u64,
     overflow_ports: u64,
+    /// What the flood was first taken for.
+    class: Option<Class>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +120,8 @@ struct Second {
     arrivals: u64,
     octets: u64,
     useful: u64,
+    /// Unasked answers, by the port of the service that gave them.
+    reflected: BTreeMap<u16, u64>,
     flows: u64,
     /// Arrivals in aggregates, and all packets in them.
     overflow_arrivals: u64,
@@ -122,6 +140,8 @@ struct Arrival {
     arrivals: u64,
     octets: u64,
     useful: u64,
+    /// Port of the service whose unasked answer this is.
+    amplifier: Option<u16>,
 }
 
 impl Flood {
@@ -168,6 +188,7 @@ impl Flood {
             (FloodKind::Syn, proto::TCP) => (event.received.requests, 0),
             // Datagrams that are answered, or are themselves answers, have their like the other way.
             (FloodKind::Udp, proto::UDP) => (event.received.packets, event.received.packets.min(event.sent.packets)),
+            (FloodKind::Icmp, proto::ICMP | proto::ICMPV6) => (event.received.packets, 0),
             _ => return,
         };
         let Some(subject) = event.subject.filter(|_| arrivals > 0) else {
@@ -237,6 +258,7 @@ impl Flood {
         let wanted = match self.kind {
             FloodKind::Syn => event.proto == proto::TCP,
             FloodKind::Udp => event.proto == proto::UDP,
+            FloodKind::Icmp => matches!(event.proto, proto::ICMP | proto::ICMPV6),
         };
         if !wanted {
             return None;
@@ -251,8 +273,19 @@ impl Flood {
                 arrivals: event.sent.syns,
                 octets: event.sent.octets,
                 useful: u64::from(became_served),
+                amplifier: None,
             }),
             FloodKind::Syn => None,
+            // Errors and answers are unasked for: whoever has caused them is no victim of theirs.
+            FloodKind::Icmp => (event.outcome != Outcome::Unasked && event.sent.packets > 0).then_some(Arrival {
+                victim: event.server.addr,
+                port: 0,
+                source: event.client.addr,
+                arrivals: event.sent.packets,
+                octets: event.sent.octets,
+                useful: 0,
+                amplifier: None,
+            }),
             FloodKind::Udp => {
                 // Answers without a question arrive at the client.
                 let (to, from, moved) = if event.outcome == Outcome::Unasked {
@@ -268,6 +301,7 @@ impl Flood {
                     arrivals: moved.packets,
                     octets: moved.octets,
                     useful: if wanted { moved.packets } else { 0 },
+                    amplifier: (!wanted).then_some(from.port),
                 })
             }
         }
@@ -277,7 +311,7 @@ impl Flood {
         self.acquainted.get(&pair(a, b)).map(|acquaintance| acquaintance.streams)
     }
 
-    fn judge(&self, addr: Addr) -> Option<Finding> {
+    fn judge(&mut self, addr: Addr) -> Option<Finding> {
         let victim = self.victims.get(&addr)?;
         let (sources, ports) = (victim.sources(), victim.ports());
         let (arrivals, in_flows) = (victim.sum(|second| second.arrivals), victim.sum(|second| second.flows));
@@ -286,7 +320,7 @@ impl Flood {
             + match self.kind {
                 FloodKind::Syn => overflowed,
                 // Of datagrams in aggregates only the sources are known to be in flows of their own.
-                FloodKind::Udp => overflowed.min(victim.overflow_sources),
+                FloodKind::Udp | FloodKind::Icmp => overflowed.min(victim.overflow_sources),
             };
         let useless = arrivals.saturating_sub(victim.sum(|second| second.useful));
         let needed = if flows >= self.params.flows { self.params.arrivals } else { 10 * self.params.arrivals };
@@ -298,13 +332,29 @@ impl Flood {
             return None;
         }
         let spoofed = sources > SPOOFED_SOURCES && in_flows + overflowed < 4 * sources;
-        Some(self.finding(addr, victim, useless, spoofed))
+        let class = victim.class.unwrap_or_else(|| self.class(victim, useless));
+        // Whoever gives the answers is who they seem to be.
+        let spoofed = spoofed && class != Class::Amplification;
+        let finding = self.finding(addr, victim, useless, (class, spoofed));
+        self.victims.get_mut(&addr)?.class = Some(class);
+        Some(finding)
     }
 
-    fn finding(&self, addr: Addr, victim: &Victim, useless: u64, spoofed: bool) -> Finding {
-        let (class, unit) = match self.kind {
-            FloodKind::Syn => (Class::SynFlood, "unused_connection_requests"),
-            FloodKind::Udp => (Class::UdpFlood, "unanswered_datagrams"),
+    fn class(&self, victim: &Victim, useless: u64) -> Class {
+        let reflected: u64 = victim.reflected().into_values().sum();
+        match self.kind {
+            FloodKind::Syn => Class::SynFlood,
+            FloodKind::Icmp => Class::IcmpFlood,
+            FloodKind::Udp if reflected as f64 >= REFLECTED * useless as f64 => Class::Amplification,
+            FloodKind::Udp => Class::UdpFlood,
+        }
+    }
+
+    fn finding(&self, addr: Addr, victim: &Victim, useless: u64, (class, spoofed): (Class, bool)) -> Finding {
+        let unit = match self.kind {
+            FloodKind::Syn => "unused_connection_requests",
+            FloodKind::Udp => "unanswered_datagrams",
+            FloodKind::Icmp => "echo_requests",
         };
         let peak = victim.seconds.values().map(|second| second.arrivals).max().unwrap_or(0);
         let overflowed = victim.sum(|second| second.overflow_packets);
@@ -316,6 +366,9 @@ impl Flood {
             ("distinct_ports".to_owned(), json!(victim.ports())),
             ("spoofed".to_owned(), json!(spoofed)),
         ]);
+        if class == Class::Amplification {
+            evidence.insert("amplifier_ports".to_owned(), json!(victim.reflected().into_keys().collect::<Vec<_>>()));
+        }
         if overflowed > 0 {
             evidence.insert("overflowed_packets".to_owned(), json!(overflowed));
         }
@@ -376,6 +429,15 @@ impl Victim {
         ports
     }
 
+    /// Unasked answers of services that amplify, by port.
+    fn reflected(&self) -> BTreeMap<u16, u64> {
+        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        for (&port, count) in self.seconds.values().flat_map(|second| &second.reflected) {
+            *ports.entry(port).or_default() += count;
+        }
+        ports
+    }
+
     fn most_on_a_port(&self) -> u64 {
         self.by_port().into_values().max().unwrap_or(0)
     }
@@ -394,6 +456,9 @@ impl Second {
         self.octets += arrival.octets;
         self.useful += arrival.useful;
         self.flows += u64::from(event.is_new);
+        if let Some(port) = arrival.amplifier.filter(|port| AMPLIFIERS.contains(port)) {
+            *self.reflected.entry(port).or_default() += arrival.arrivals;
+        }
         if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
             *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
         }

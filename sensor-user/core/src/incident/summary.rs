@@ -36,6 +36,19 @@ pub fn summary(incident: &Incident) -> String {
             number(incident, "peak_packets_per_s"),
             sources(incident, &who),
         ),
+        Class::IcmpFlood => format!(
+            "{whom} was sent {} ICMP echo requests, at most {} a second, from {}",
+            number(incident, "echo_requests"),
+            number(incident, "peak_packets_per_s"),
+            sources(incident, &who),
+        ),
+        Class::Amplification => format!(
+            "{whom} was sent {} answers to questions it did not ask, at most {} a second, by {} hosts from port {}",
+            number(incident, "unanswered_datagrams"),
+            number(incident, "peak_packets_per_s"),
+            number(incident, "distinct_sources"),
+            list(incident, "amplifier_ports"),
+        ),
         Class::BruteForce => format!(
             "{who} guessed passwords at {whom}, {}: {} short connections of the same size within a minute",
             service(incident),
@@ -62,6 +75,11 @@ fn total(incident: &Incident, name: &str) -> u64 {
 
 fn number(incident: &Incident, name: &str) -> String {
     incident.evidence.get(name).map_or_else(|| "?".to_owned(), Value::to_string)
+}
+
+fn list(incident: &Incident, name: &str) -> String {
+    let values = incident.evidence.get(name).and_then(Value::as_array);
+    values.into_iter().flatten().map(Value::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn hosts(listed: &[IpAddr], total: u64) -> String {

@@ -59,6 +59,14 @@ impl Network {
         self.slots.observe(&packet, self.now.nanos());
     }
 
+    /// An echo request, and its answer.
+    pub fn ping(&mut self, from: IpAddr, to: IpAddr) {
+        for (from, to, kind) in [(from, to, 8), (to, from, 0)] {
+            let echo = Packet { window: kind << 8, ..packet(proto::ICMP, (from, 0), (to, 0), 0, 64) };
+            self.slots.observe(&echo, self.now.nanos());
+        }
+    }
+
     /// A packet that finds no room in the flow table and whose receiver is the subject, or whose sender is.
     pub fn stray(&mut self, proto: u8, from: End, to: End, flags: u8, sent: bool) {
         let packet = packet(proto, from, to, flags, 0);
