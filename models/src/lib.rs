@@ -10,6 +10,7 @@
 //! - [`model`]: any one of them, by name.
 //! - [`explain`]: the smallest change that would make a row normal.
 //! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
+//! - `onnx`, with the cargo feature of that name: models that another program has trained.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -60,6 +61,8 @@ mod linalg;
 pub mod model;
 pub mod one_class;
 pub mod one_class_svm;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod reservoir;
 pub mod residual;
 pub mod scale;
