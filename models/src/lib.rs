@@ -12,6 +12,7 @@
 //! - [`classifier`]: the class of an attack, learnt from rows whose class is known.
 //! - [`budget`]: a threshold from the number of alerts a day that are acceptable.
 //! - [`labels`]: what the labels of data sets are called here.
+//! - `onnx`, with the cargo feature of that name: models that another program has trained.
 //! - [`calibrate`]: raw scores to p-values that mean the same on every network.
 //! - [`ensemble`]: several of them as one, their p-values combined.
 //! - [`baseline`]: what is normal here: an ensemble over named features and the usual range of each.
@@ -65,6 +66,8 @@ mod linalg;
 pub mod model;
 pub mod one_class;
 pub mod one_class_svm;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod reservoir;
 pub mod residual;
 pub mod scale;
