@@ -7,6 +7,8 @@ use sensor_core::engine::Engine;
 use sensor_core::learn::Fitted;
 use tracing::{info, warn};
 
+use crate::memory;
+
 /// A thread for each fit; the engine asks for one at a time.
 #[derive(Debug)]
 pub struct Fitting {
@@ -31,6 +33,7 @@ impl Fitting {
                 info!(reason = ?decision.reason, takes_over, rows = decision.rows, old, new, "compared baselines");
             }
             engine.install(fitted);
+            memory::return_what_is_free();
         }
         let Some(job) = engine.take_fit() else { return };
         let sender = self.sender.clone();

@@ -10,16 +10,18 @@
 //! What a victim is sent while the flow table is closed to strangers comes in sums (see [`OverflowEvent`]) and counts
 //! alike, so that a flood is one finding whether its packets are in flows, in aggregates or in both.
 
+mod victim;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
 use serde_json::json;
 
+use self::victim::{Arrival, Shares, Victim};
 use super::{Finding, is_group, saturating_score};
 use crate::flow::{FlowEvent, Outcome, OverflowEvent};
 use crate::incident::{Class, Severity};
-use crate::sketch::Distinct;
 use crate::time::Timestamp;
 
 /// What kind of flood.
@@ -62,19 +64,8 @@ impl FloodParams {
 const WINDOW: u64 = 10;
 /// UDP flows between hosts that talk over TCP which are taken for wanted.
 const STREAMS: u32 = 16;
-/// Part of what the busiest source sends in vain below which a source is not called an attacker.
-const MINOR: u64 = 20;
-/// Ports counted exactly for one victim in one second.
-const PORTS: usize = 256;
-/// Sources listed for one victim in one second.
-const SOURCES: usize = 64;
 /// From so many sources with hardly a flow each, the addresses are taken for forged.
 const SPOOFED_SOURCES: u64 = 64;
-/// UDP services that answer at greater length than they are asked: echo and chargen aside, those of Rossow and of the
-/// alerts that CISA has published since (TA14-017A).
-const AMPLIFIERS: [u16; 22] = [
-    17, 19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1900, 3283, 3478, 3702, 5351, 5353, 5683, 10001, 11211, 27015, 37810,
-];
 /// Share of what arrives that must come unasked from such services.
 const REFLECTED: f64 = 0.8;
 /// More ports than a flood has reason to hit.
@@ -99,49 +90,6 @@ struct Acquaintance {
     last_seen: Timestamp,
     /// UDP flows begun since the acquaintance.
     streams: u32,
-}
-
-#[derive(Debug, Default)]
-struct Victim {
-    /// What arrived, by the second of event time; at most the window's.
-    seconds: BTreeMap<u64, Second>,
-    /// Since the victim is followed, in flows.
-    sources: Distinct,
-    ports: Distinct,
-    /// Since the victim is followed, in aggregates: estimates.
-    overflow_sources: u64,
-    overflow_ports: u64,
-    /// What the flood was first taken for.
-    class: Option<Class>,
-}
-
-#[derive(Debug, Default)]
-struct Second {
-    arrivals: u64,
-    octets: u64,
-    useful: u64,
-    /// Unasked answers, by the port of the service that gave them.
-    reflected: BTreeMap<u16, u64>,
-    flows: u64,
-    /// Arrivals in aggregates, and all packets in them.
-    overflow_arrivals: u64,
-    overflow_packets: u64,
-    ports: BTreeMap<u16, u64>,
-    /// What each source sent in vain; negative while an answer to an earlier second is all there is.
-    sources: BTreeMap<Addr, i64>,
-    first_seen: Option<Timestamp>,
-    last_seen: Timestamp,
-}
-
-struct Arrival {
-    victim: Addr,
-    port: u16,
-    source: Addr,
-    arrivals: u64,
-    octets: u64,
-    useful: u64,
-    /// Port of the service whose unasked answer this is.
-    amplifier: Option<u16>,
 }
 
 impl Flood {
@@ -394,157 +342,6 @@ impl Flood {
     }
 }
 
-impl Victim {
-    fn sum(&self, field: impl Fn(&Second) -> u64) -> u64 {
-        self.seconds.values().map(field).sum()
-    }
-
-    /// A source that is in flows and in aggregates counts twice.
-    fn sources(&self) -> u64 {
-        self.sources.count() + self.overflow_sources
-    }
-
-    /// The ports that flows and aggregates name are mostly the same.
-    fn ports(&self) -> u64 {
-        self.ports.count().max(self.overflow_ports)
-    }
-
-    /// Sources that send much in vain: clients that are served are none.
-    fn attackers(&self) -> BTreeSet<Addr> {
-        let mut useless: BTreeMap<Addr, i64> = BTreeMap::new();
-        for (&source, count) in self.seconds.values().flat_map(|second| &second.sources) {
-            *useless.entry(source).or_default() += count;
-        }
-        let useless = useless.into_iter().filter_map(|(source, count)| Some((source, u64::try_from(count).ok()?)));
-        let useless: Vec<(Addr, u64)> = useless.collect();
-        let most = useless.iter().map(|&(_, count)| count).max().unwrap_or(0);
-        useless.into_iter().filter(|&(_, count)| count > 0 && count * MINOR >= most).map(|(source, _)| source).collect()
-    }
-
-    fn by_port(&self) -> BTreeMap<u16, u64> {
-        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
-        for (&port, count) in self.seconds.values().flat_map(|second| &second.ports) {
-            *ports.entry(port).or_default() += count;
-        }
-        ports
-    }
-
-    /// Unasked answers of services that amplify, by port.
-    fn reflected(&self) -> BTreeMap<u16, u64> {
-        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
-        for (&port, count) in self.seconds.values().flat_map(|second| &second.reflected) {
-            *ports.entry(port).or_default() += count;
-        }
-        ports
-    }
-
-    fn most_on_a_port(&self) -> u64 {
-        self.by_port().into_values().max().unwrap_or(0)
-    }
-
-    /// The ports hit most, but for stray ones.
-    fn busiest_ports(&self) -> BTreeSet<u16> {
-        let ports = self.by_port();
-        let most = ports.values().copied().max().unwrap_or(0);
-        ports.into_iter().filter(|&(_, count)| count * 20 >= most).map(|(port, _)| port).collect()
-    }
-}
-
-impl Second {
-    fn add(&mut self, arrival: &Arrival, event: &FlowEvent) {
-        self.arrivals += arrival.arrivals;
-        self.octets += arrival.octets;
-        self.useful += arrival.useful;
-        self.flows += u64::from(event.is_new);
-        if let Some(port) = arrival.amplifier.filter(|port| AMPLIFIERS.contains(port)) {
-            *self.reflected.entry(port).or_default() += arrival.arrivals;
-        }
-        if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
-            *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
-        }
-        if self.sources.len() < SOURCES || self.sources.contains_key(&arrival.source) {
-            let useless =
-                i64::try_from(arrival.arrivals).unwrap_or(i64::MAX) - i64::try_from(arrival.useful).unwrap_or(0);
-            *self.sources.entry(arrival.source).or_default() += useless;
-        }
-        self.cover(event.first_seen, event.last_seen);
-    }
-
-    fn add_overflow(&mut self, event: &OverflowEvent, second: u64, shares: [u64; 4]) {
-        let [arrivals, useful, octets, packets] = shares;
-        self.arrivals += arrivals;
-        self.useful += useful;
-        self.octets += octets;
-        self.overflow_arrivals += arrivals;
-        self.overflow_packets += packets;
-        if let Some(port) = event.main_port
-            && (self.ports.len() < PORTS || self.ports.contains_key(&port))
-        {
-            *self.ports.entry(port).or_default() += arrivals;
-        }
-        let end = Timestamp::from_nanos(Timestamp::from_secs(second + 1).nanos() - 1);
-        self.cover(event.since, event.last_seen.min(end));
-    }
-
-    /// What was seen may be older than this second of it.
-    fn cover(&mut self, first_seen: Timestamp, last_seen: Timestamp) {
-        let begun = first_seen.max(Timestamp::from_secs(last_seen.secs()));
-        self.first_seen = Some(self.first_seen.map_or(begun, |first| first.min(begun)));
-        self.last_seen = self.last_seen.max(last_seen);
-    }
-}
-
-/// A count spread evenly over the time in which it was made; `from` is not after `to`.
-#[derive(Clone, Copy, Debug)]
-struct Shares {
-    total: u64,
-    from: Timestamp,
-    to: Timestamp,
-}
-
-impl Shares {
-    /// The seconds of it that a window can hold.
-    fn seconds(self) -> std::ops::RangeInclusive<u64> {
-        self.from.secs().max(self.to.secs().saturating_sub(WINDOW))..=self.to.secs()
-    }
-
-    /// What falls into one of its seconds; those of all seconds add up to the whole.
-    fn of(self, second: u64) -> u64 {
-        self.before(second + 1) - self.before(second)
-    }
-
-    fn before(self, second: u64) -> u64 {
-        if second > self.to.secs() {
-            return self.total;
-        }
-        let (past, whole) = (Timestamp::from_secs(second).since(self.from), self.to.since(self.from));
-        let share = u128::from(self.total) * past.as_nanos() / whole.as_nanos().max(1);
-        u64::try_from(share).map_or(self.total, |share| share.min(self.total))
-    }
-}
-
 fn pair(a: Addr, b: Addr) -> (Addr, Addr) {
     (a.min(b), a.max(b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_of_seconds_add_up() {
-        let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
-        for (from, to, expected) in [
-            (10_200, 10_900, vec![(10, 1000)]),
-            (10_500, 12_500, vec![(10, 250), (11, 500), (12, 250)]),
-            (10_999, 11_000, vec![(10, 1000), (11, 0)]),
-            (10_500, 10_500, vec![(10, 1000)]),
-        ] {
-            let shares = Shares { total: 1000, from: at(from), to: at(to) };
-            let of: Vec<(u64, u64)> = shares.seconds().map(|second| (second, shares.of(second))).collect();
-            assert_eq!(of, expected, "{from} to {to}");
-        }
-        let long = Shares { total: 6000, from: at(0), to: at(60_000) };
-        assert_eq!(long.seconds().map(|second| long.of(second)).sum::<u64>(), 1000);
-    }
 }
