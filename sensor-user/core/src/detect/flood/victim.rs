@@ -16,7 +16,7 @@ const MINOR: u64 = 20;
 const PORTS: usize = 256;
 /// Sources listed for one victim in one second.
 const SOURCES: usize = 64;
-/// UDP services that answer at greater length than they are asked: echo and chargen aside, those of Rossow and of the
+/// UDP services that answer at greater length than they are asked: those of Rossow and of the
 /// alerts that CISA has published since (TA14-017A).
 const AMPLIFIERS: [u16; 22] = [
     17, 19, 53, 69, 111, 123, 137, 161, 389, 427, 520, 1900, 3283, 3478, 3702, 5351, 5353, 5683, 10001, 11211, 27015,
