@@ -67,17 +67,16 @@ impl ArpTable {
     /// How long questions are counted together.
     pub const WINDOW: Duration = Duration::from_secs(60);
 
-    /// Takes in a message. `epoch_ns` is what to add to the source's times to get event time.
+    /// Takes in a message that was seen at `at`.
     ///
     /// Only the sender's fields claim an address, in requests and replies alike (RFC 826). A probe (RFC 5227: a request
     /// without a sender's address) claims nothing and asks; an announcement (sender's and target's address the same)
     /// claims and does not ask.
-    pub fn observe(&mut self, message: &ArpMessage, epoch_ns: u64) {
+    pub fn observe(&mut self, message: &ArpMessage, at: Timestamp) {
         self.messages += 1;
         if !matches!(message.operation, REQUEST | REPLY) {
             return;
         }
-        let at = Timestamp::from_nanos(message.time_ns.wrapping_add(epoch_ns));
         let sender = Ipv4Addr::from_bits(message.sender_ip);
         if is_host(sender) {
             self.claim(Place { ifindex: message.ifindex, ip: sender }, message.sender_mac, at);
@@ -185,6 +184,10 @@ mod tests {
         }
     }
 
+    fn observe(table: &mut ArpTable, message: &ArpMessage) {
+        table.observe(message, Timestamp::from_nanos(message.time_ns));
+    }
+
     fn place(ip: u32) -> Place {
         Place { ifindex: 0, ip: Ipv4Addr::from_bits(ip) }
     }
@@ -192,9 +195,9 @@ mod tests {
     #[test]
     fn requests_and_replies_claim_and_probes_do_not() {
         let mut table = ArpTable::default();
-        table.observe(&message(REQUEST, (A, 0x0a00_0001), 0x0a00_0002, 1), 0);
-        table.observe(&message(REPLY, (B, 0x0a00_0002), 0x0a00_0001, 2), 0);
-        table.observe(&message(REQUEST, (A, 0), 0x0a00_0003, 3), 0);
+        observe(&mut table, &message(REQUEST, (A, 0x0a00_0001), 0x0a00_0002, 1));
+        observe(&mut table, &message(REPLY, (B, 0x0a00_0002), 0x0a00_0001, 2));
+        observe(&mut table, &message(REQUEST, (A, 0), 0x0a00_0003, 3));
         assert_eq!((table.messages(), table.claims(), table.conflicts()), (3, 2, 0));
         assert_eq!(table.claimant(place(0x0a00_0001)).unwrap().mac, A);
         assert_eq!(table.claimant(place(0x0a00_0002)).unwrap().mac, B);
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn an_announcement_claims_and_does_not_ask() {
         let mut table = ArpTable::default();
-        table.observe(&message(REQUEST, (A, 0x0a00_0001), 0x0a00_0001, 1), 0);
+        observe(&mut table, &message(REQUEST, (A, 0x0a00_0001), 0x0a00_0001, 1));
         assert_eq!(table.claims(), 1);
         assert!(table.asker(A).is_none());
     }
@@ -214,7 +217,7 @@ mod tests {
     fn each_change_of_owner_is_a_conflict() {
         let mut table = ArpTable::default();
         for (second, mac) in [(1, A), (2, A), (3, B), (4, B), (5, A)] {
-            table.observe(&message(REPLY, (mac, 0x0a00_0001), 0x0a00_0009, second), 0);
+            observe(&mut table, &message(REPLY, (mac, 0x0a00_0001), 0x0a00_0009, second));
         }
         let claim = table.claimant(place(0x0a00_0001)).unwrap();
         assert_eq!((claim.mac, claim.previous, claim.claims, claim.changes), (A, Some(B), 5, 2));
@@ -225,18 +228,18 @@ mod tests {
     #[test]
     fn networks_behind_two_interfaces_do_not_conflict() {
         let mut table = ArpTable::default();
-        table.observe(&ArpMessage { ifindex: 2, ..message(REPLY, (A, 0x0a00_0001), 9, 1) }, 0);
-        table.observe(&ArpMessage { ifindex: 3, ..message(REPLY, (B, 0x0a00_0001), 9, 1) }, 0);
+        observe(&mut table, &ArpMessage { ifindex: 2, ..message(REPLY, (A, 0x0a00_0001), 9, 1) });
+        observe(&mut table, &ArpMessage { ifindex: 3, ..message(REPLY, (B, 0x0a00_0001), 9, 1) });
         assert_eq!(table.conflicts(), 0);
     }
 
     #[test]
     fn questions_are_counted_by_the_window() {
         let mut table = ArpTable::default();
-        (0..500).for_each(|n| table.observe(&message(REQUEST, (A, 7), 0x0a00_0000 + n, 10), 0));
+        (0..500).for_each(|n| observe(&mut table, &message(REQUEST, (A, 7), 0x0a00_0000 + n, 10)));
         let asked = table.asker(A).unwrap().asked.count();
         assert!((475..=525).contains(&asked), "{asked}");
-        table.observe(&message(REQUEST, (A, 7), 0x0a00_0001, 70), 0);
+        observe(&mut table, &message(REQUEST, (A, 7), 0x0a00_0001, 70));
         assert_eq!((table.asker(A).unwrap().asked.count(), table.asker(A).unwrap().requests), (1, 1));
     }
 
@@ -245,7 +248,7 @@ mod tests {
         let mut table = ArpTable::default();
         for n in 0..20_000_u32 {
             let mac = MacAddr(0x0200_0000_0000 | u64::from(n));
-            table.observe(&message(REQUEST, (mac, 0x0a00_0000 + n), 1, u64::from(n)), 0);
+            observe(&mut table, &message(REQUEST, (mac, 0x0a00_0000 + n), 1, u64::from(n)));
             assert!(table.places.len() <= ArpTable::ADDRESSES && table.askers.len() <= ArpTable::ASKERS);
         }
         assert!(table.claimant(place(0x0a00_0000 + 19_999)).is_some());

@@ -11,12 +11,47 @@ pub use flood::{Flood, FloodKind, FloodParams};
 pub use scan::{Scan, ScanParams};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
-use sensor_ebpf::abi::Addr;
+use sensor_ebpf::abi::{Addr, ArpMessage};
 use serde_json::Value;
 
+use crate::arp::ArpTable;
+use crate::flow::{FlowEvent, OverflowEvent};
 use crate::incident::{Class, Severity};
+use crate::roles::Roles;
 use crate::time::Timestamp;
+
+/// Recognises one behaviour in what the ticks bring. What it remembers is bounded, and so is what it reports.
+pub trait Detector: Debug + Send {
+    /// Takes in what a tick learned of a flow.
+    fn observe(&mut self, event: &FlowEvent);
+
+    /// Takes in what a tick learned of an aggregate.
+    fn observe_overflow(&mut self, _event: &OverflowEvent) {}
+
+    /// Takes in an ARP message, after the table has.
+    fn observe_arp(&mut self, _message: &ArpMessage, _at: Timestamp, _table: &ArpTable) {}
+
+    /// Ends a tick: reports the behaviours that it brought more of. `roles` is what hosts are known for.
+    fn tick(&mut self, now: Timestamp, roles: &Roles) -> Vec<Finding>;
+
+    /// Whether ticks without news would report nothing and forget nothing that matters, so that they can be left out.
+    fn is_idle(&self) -> bool;
+}
+
+/// Every detector of flows but [`Anomaly`], as it is without a configuration. The order is that of their findings.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Detector>> {
+    let flood = |kind| Box::new(Flood::new(kind, FloodParams::of(kind)));
+    vec![
+        flood(FloodKind::Syn),
+        flood(FloodKind::Udp),
+        flood(FloodKind::Icmp),
+        Box::new(Scan::new(ScanParams::default())),
+        Box::new(BruteForce::new(BruteForceParams::default())),
+    ]
+}
 
 /// What a detector reports while a behaviour goes on: it is repeated at every tick that brings more of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +74,19 @@ pub struct Finding {
     pub last_seen: Timestamp,
     /// Strength of the evidence in [0, 1].
     pub score: f64,
+    /// How likely chance alone is to bring this, where that is known: the alert budget decides.
+    pub chance: Option<Chance>,
     /// Counts behind it, over the detector's window.
     pub evidence: BTreeMap<String, Value>,
+}
+
+/// A test of chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance {
+    /// Natural logarithm of the p-value, or of a bound on it.
+    pub log_p: f64,
+    /// Such tests made a day, those that found nothing included.
+    pub tests_per_day: f64,
 }
 
 /// How far `value` is above what suffices, as a score: 0.5 at the threshold, 0.75 at twice, towards 1.

@@ -16,15 +16,14 @@ use serde_json::{Value, json};
 
 use crate::arp::ArpTable;
 use crate::coverage::Held;
-use crate::detect::{
-    Anomaly, AnomalyParams, BruteForce, BruteForceParams, Finding, Flood, FloodKind, FloodParams, Scan, ScanParams,
-};
+use crate::detect::{self, Anomaly, AnomalyParams, Detector, Finding};
 use crate::features::host::{self, HostWindow, HostWindows};
 use crate::flow::{
     AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
 };
-use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent};
+use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent, Language};
 use crate::learn::{FitJob, Fitted, LearnParams};
+use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// What the user decides.
@@ -46,6 +45,8 @@ pub struct EngineConfig {
     pub classifier: Option<Arc<Classifier>>,
     /// Alerts a day that are acceptable, of those that are a matter of chance.
     pub budget: AlertBudget,
+    /// Of the sentences.
+    pub language: Language,
     /// Whether ended flows are kept for [`Engine::take_records`].
     pub keep_records: bool,
 }
@@ -61,6 +62,7 @@ impl Default for EngineConfig {
             baseline: None,
             classifier: None,
             budget: AlertBudget::new(10.0).expect("ten is in range"),
+            language: Language::default(),
             keep_records: false,
         }
     }
@@ -73,7 +75,9 @@ pub struct Engine {
     aggregates: AggregateTable,
     arp: ArpTable,
     windows: HostWindows,
-    detectors: Detectors,
+    roles: Roles,
+    detectors: Vec<Box<dyn Detector>>,
+    anomaly: Anomaly,
     book: Book,
     disabled: BTreeSet<Class>,
     allowed: Vec<(Addr, u8)>,
@@ -86,16 +90,6 @@ pub struct Engine {
     coverage: f64,
     /// Scratch of [`Self::tick`].
     overdue: Vec<FlowEvent>,
-}
-
-#[derive(Debug)]
-struct Detectors {
-    scan: Scan,
-    syn_flood: Flood,
-    udp_flood: Flood,
-    icmp_flood: Flood,
-    brute_force: BruteForce,
-    anomaly: Anomaly,
 }
 
 impl Engine {
@@ -113,15 +107,10 @@ impl Engine {
             aggregates: AggregateTable::default(),
             arp: ArpTable::default(),
             windows: HostWindows::default(),
-            detectors: Detectors {
-                scan: Scan::new(ScanParams::default()),
-                syn_flood: Flood::new(FloodKind::Syn, FloodParams::of(FloodKind::Syn)),
-                udp_flood: Flood::new(FloodKind::Udp, FloodParams::of(FloodKind::Udp)),
-                icmp_flood: Flood::new(FloodKind::Icmp, FloodParams::of(FloodKind::Icmp)),
-                brute_force: BruteForce::new(BruteForceParams::default()),
-                anomaly: Anomaly::new(anomaly, config.baseline),
-            },
-            book: Book::default(),
+            roles: Roles::default(),
+            detectors: detect::all(),
+            anomaly: Anomaly::new(anomaly, config.baseline),
+            book: Book::new(config.language),
             disabled: config.disabled,
             allowed: config.allowed.into_iter().map(mapped).collect(),
             own: config.own_endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect(),
@@ -173,7 +162,7 @@ impl Engine {
         *self.ended.entry(record.end_reason.as_str()).or_default() += 1;
         if !self.is_own(&event) {
             let flagged = self.book.involves(event.client.addr) || self.book.involves(event.server.addr);
-            self.detectors.anomaly.observe(&record, flagged);
+            self.anomaly.observe(&record, flagged);
         }
         if self.keep_records {
             self.records.push(record);
@@ -212,7 +201,9 @@ impl Engine {
 
     /// Takes in an ARP message.
     pub fn observe_arp(&mut self, message: &ArpMessage, epoch_ns: u64) {
-        self.arp.observe(message, epoch_ns);
+        let at = Timestamp::from_nanos(message.time_ns.wrapping_add(epoch_ns));
+        self.arp.observe(message, at);
+        self.detectors.iter_mut().for_each(|detector| detector.observe_arp(message, at, &self.arp));
     }
 
     /// Notes which part of the interval's packets was accounted (see [`crate::coverage`]): incidents found at the next
@@ -228,8 +219,13 @@ impl Engine {
         overdue.drain(..).for_each(|event| self.feed(&event));
         self.overdue = overdue;
         let mut events = Vec::new();
+        let mut findings = Vec::new();
+        for detector in &mut self.detectors {
+            findings.extend(detector.tick(now, &self.roles));
+        }
         let book = &self.book;
-        for finding in self.detectors.tick(now, |addr| book.involves(addr)) {
+        findings.extend(self.anomaly.tick(now, |addr| book.involves(addr)));
+        for finding in findings {
             if let Some(finding) = self.admitted(finding) {
                 events.extend(self.book.report(finding, now));
             }
@@ -247,7 +243,11 @@ impl Engine {
     /// Whether nothing would happen at a tick without packets, so that an idle gap can be skipped.
     #[must_use]
     pub fn is_quiescent(&self) -> bool {
-        !self.table.is_waiting() && self.book.open().len() == 0 && self.detectors.are_idle() && self.windows.is_empty()
+        !self.table.is_waiting()
+            && self.book.open().len() == 0
+            && self.windows.is_empty()
+            && self.anomaly.is_idle()
+            && self.detectors.iter().all(|detector| detector.is_idle())
     }
 
     /// Flows that ended since the last call, if the configuration keeps them.
@@ -257,7 +257,7 @@ impl Engine {
 
     /// Scores of the flows that ended since the last call.
     pub fn take_scores(&mut self) -> Vec<f64> {
-        self.detectors.anomaly.take_scores()
+        self.anomaly.take_scores()
     }
 
     /// Flows that ended so far, by reason.
@@ -345,7 +345,7 @@ impl Engine {
     /// The detector of what is not normal.
     #[must_use]
     pub const fn anomaly(&self) -> &Anomaly {
-        &self.detectors.anomaly
+        &self.anomaly
     }
 
     /// Time until `anomaly` can speak; nothing once it does.
@@ -357,12 +357,12 @@ impl Engine {
     /// The fit of a new baseline, when one is due: [run](FitJob::run) it, on another thread or at once, and hand in what
     /// became of it.
     pub fn take_fit(&mut self) -> Option<FitJob> {
-        self.detectors.anomaly.learner_mut().take_job()
+        self.anomaly.learner_mut().take_job()
     }
 
     /// Takes in what became of a fit.
     pub fn install(&mut self, fitted: Fitted) {
-        self.detectors.anomaly.learner_mut().install(fitted);
+        self.anomaly.learner_mut().install(fitted);
     }
 
     /// Fits when a fit is due, here and now.
@@ -377,13 +377,13 @@ impl Engine {
             return;
         }
         self.windows.observe(event);
-        self.detectors.observe(event);
+        self.detectors.iter_mut().for_each(|detector| detector.observe(event));
     }
 
     fn feed_overflow(&mut self, event: &OverflowEvent) {
         if event.is_news() {
             self.windows.observe_overflow(event);
-            self.detectors.observe_overflow(event);
+            self.detectors.iter_mut().for_each(|detector| detector.observe_overflow(event));
         }
     }
 
@@ -418,41 +418,6 @@ impl Engine {
                 book.note(window.host, &name, &described(window));
             }
         });
-    }
-}
-
-impl Detectors {
-    fn observe(&mut self, event: &FlowEvent) {
-        self.scan.observe(event);
-        self.syn_flood.observe(event);
-        self.udp_flood.observe(event);
-        self.icmp_flood.observe(event);
-        self.brute_force.observe(event);
-    }
-
-    fn observe_overflow(&mut self, event: &OverflowEvent) {
-        self.syn_flood.observe_overflow(event);
-        self.udp_flood.observe_overflow(event);
-        self.icmp_flood.observe_overflow(event);
-    }
-
-    fn tick(&mut self, now: Timestamp, involved: impl Fn(Addr) -> bool) -> Vec<Finding> {
-        let mut findings = self.syn_flood.tick(now);
-        findings.extend(self.udp_flood.tick(now));
-        findings.extend(self.icmp_flood.tick(now));
-        findings.extend(self.scan.tick(now));
-        findings.extend(self.brute_force.tick(now));
-        findings.extend(self.anomaly.tick(now, involved));
-        findings
-    }
-
-    fn are_idle(&self) -> bool {
-        self.scan.is_idle()
-            && self.syn_flood.is_idle()
-            && self.udp_flood.is_idle()
-            && self.icmp_flood.is_idle()
-            && self.brute_force.is_idle()
-            && self.anomaly.is_idle()
     }
 }
 

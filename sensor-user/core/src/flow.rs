@@ -54,6 +54,15 @@ pub struct Delta {
     pub syns: u64,
 }
 
+/// The IP lengths of the packets of one direction, since the flow began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lengths {
+    /// Of the shortest, 0 while there is none.
+    pub min: u16,
+    /// Of the longest.
+    pub max: u16,
+}
+
 /// What a tick learned of one flow. A plain value: detectors keep what they need of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FlowEvent {
@@ -85,6 +94,12 @@ pub struct FlowEvent {
     pub sent_octets: u64,
     /// Octets from server to client, since the flow began.
     pub received_octets: u64,
+    /// Lengths of packets from client to server; of nothing in an event that moved nothing.
+    pub sent_lengths: Lengths,
+    /// Lengths of packets from server to client; likewise.
+    pub received_lengths: Lengths,
+    /// TCP: how often the client announced a window of zero since the flow began, modulo 2^16; likewise.
+    pub zero_windows: u16,
     /// Whose payload came first.
     pub first_speaker: Option<Side>,
     /// TCP: a FIN or RST was seen.

@@ -4,6 +4,7 @@ mod book;
 mod summary;
 
 pub use book::{Book, COVERAGE};
+pub use summary::Language;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,13 +33,27 @@ pub enum Class {
     Amplification,
     /// One service is asked to log in again and again.
     BruteForce,
+    /// Connections are held open by the hundred with next to nothing sent.
+    SlowDos,
+    /// A program calls home at regular intervals.
+    Beacon,
+    /// Data travels inside DNS questions and answers.
+    DnsTunnel,
+    /// Data travels inside echo requests and replies.
+    IcmpTunnel,
+    /// A host sends away far more than it ever has.
+    Exfiltration,
+    /// A host reaches for the administration of others it never dealt with.
+    LateralMovement,
+    /// A station answers for addresses that belong to others.
+    ArpSpoof,
     /// Not normal for this network, and of no known class.
     Anomaly,
 }
 
 impl Class {
     /// Every class, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::PortScan,
         Self::HostScan,
         Self::SynFlood,
@@ -46,6 +61,13 @@ impl Class {
         Self::IcmpFlood,
         Self::Amplification,
         Self::BruteForce,
+        Self::SlowDos,
+        Self::Beacon,
+        Self::DnsTunnel,
+        Self::IcmpTunnel,
+        Self::Exfiltration,
+        Self::LateralMovement,
+        Self::ArpSpoof,
         Self::Anomaly,
     ];
 
@@ -60,6 +82,13 @@ impl Class {
             Self::IcmpFlood => "icmp_flood",
             Self::Amplification => "amplification",
             Self::BruteForce => "brute_force",
+            Self::SlowDos => "slow_dos",
+            Self::Beacon => "beacon",
+            Self::DnsTunnel => "dns_tunnel",
+            Self::IcmpTunnel => "icmp_tunnel",
+            Self::Exfiltration => "exfiltration",
+            Self::LateralMovement => "lateral_movement",
+            Self::ArpSpoof => "arp_spoof",
             Self::Anomaly => "anomaly",
         }
     }

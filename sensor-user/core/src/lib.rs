@@ -13,5 +13,6 @@ pub mod features;
 pub mod flow;
 pub mod incident;
 pub mod learn;
+pub mod roles;
 pub mod sketch;
 pub mod time;

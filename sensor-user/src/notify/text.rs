@@ -20,6 +20,13 @@ pub fn title(class: Class) -> &'static str {
         Class::IcmpFlood => "ICMP flood",
         Class::Amplification => "amplification attack",
         Class::BruteForce => "Brute force",
+        Class::SlowDos => "Slow denial of service",
+        Class::Beacon => "Beacon",
+        Class::DnsTunnel => "DNS tunnel",
+        Class::IcmpTunnel => "ICMP tunnel",
+        Class::Exfiltration => "Exfiltration",
+        Class::LateralMovement => "Lateral movement",
+        Class::ArpSpoof => "ARP spoofing",
         Class::Anomaly => "Anomaly",
     }
 }

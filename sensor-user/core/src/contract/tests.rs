@@ -125,8 +125,23 @@ fn a_summary_names_what_was_lost() {
 
 #[test]
 fn names_of_classes_severities_and_end_reasons_stay() {
-    let classes =
-        ["port_scan", "host_scan", "syn_flood", "udp_flood", "icmp_flood", "amplification", "brute_force", "anomaly"];
+    let classes = [
+        "port_scan",
+        "host_scan",
+        "syn_flood",
+        "udp_flood",
+        "icmp_flood",
+        "amplification",
+        "brute_force",
+        "slow_dos",
+        "beacon",
+        "dns_tunnel",
+        "icmp_tunnel",
+        "exfiltration",
+        "lateral_movement",
+        "arp_spoof",
+        "anomaly",
+    ];
     assert_eq!(Class::ALL.map(Class::as_str), classes);
     assert_eq!(Severity::ALL.map(Severity::as_str), ["low", "medium", "high", "critical"]);
     let reasons = ["idle_timeout", "active_timeout", "tcp_fin", "tcp_rst", "forced_end"];

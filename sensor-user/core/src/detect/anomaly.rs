@@ -302,6 +302,7 @@ impl Anomaly {
             first_seen: host.first_seen.unwrap_or(host.last_seen),
             last_seen: host.last_seen,
             score: host.rarest.0,
+            chance: None,
             evidence,
         })
     }

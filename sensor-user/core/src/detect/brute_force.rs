@@ -11,9 +11,10 @@ use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
 use serde_json::json;
 
-use super::{Finding, saturating_score};
+use super::{Detector, Finding, saturating_score};
 use crate::flow::{FlowEvent, Outcome, Side};
 use crate::incident::{Class, Severity};
+use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// Parameters of the detector.
@@ -79,21 +80,8 @@ struct Attempt {
     received: u64,
 }
 
-impl BruteForce {
-    /// A detector that has seen nothing.
-    #[must_use]
-    pub fn new(params: BruteForceParams) -> Self {
-        Self { params, pairs: HashMap::new(), touched: BTreeSet::new() }
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    /// Takes in what a tick learned of a flow.
-    pub fn observe(&mut self, event: &FlowEvent) {
+impl Detector for BruteForce {
+    fn observe(&mut self, event: &FlowEvent) {
         let attempt = event.proto == proto::TCP
             && event.closing_is_new
             && event.outcome == Outcome::Served
@@ -122,8 +110,7 @@ impl BruteForce {
         self.touched.insert(pair);
     }
 
-    /// Reports every triple that brought attempts since the last tick and has enough of them.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+    fn tick(&mut self, now: Timestamp, _: &Roles) -> Vec<Finding> {
         let oldest = now - self.params.window;
         self.pairs.retain(|_, attempts| {
             attempts.retain(|attempt| attempt.last_seen >= oldest);
@@ -131,6 +118,18 @@ impl BruteForce {
         });
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|pair| self.judge(pair)).collect()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pairs.is_empty()
+    }
+}
+
+impl BruteForce {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(params: BruteForceParams) -> Self {
+        Self { params, pairs: HashMap::new(), touched: BTreeSet::new() }
     }
 
     fn judge(&self, pair: Pair) -> Option<Finding> {
@@ -153,6 +152,7 @@ impl BruteForce {
             first_seen,
             last_seen,
             score: saturating_score(alike.len() as f64, needed as f64),
+            chance: None,
             evidence: BTreeMap::from([
                 ("connections".to_owned(), json!(alike.len())),
                 ("window_s".to_owned(), json!(last_seen.since(first_seen).as_secs_f64().round())),

@@ -19,9 +19,10 @@ use sensor_ebpf::packet::proto;
 use serde_json::json;
 
 use self::victim::{Arrival, Shares, Victim};
-use super::{Finding, is_group, saturating_score};
+use super::{Detector, Finding, is_group, saturating_score};
 use crate::flow::{FlowEvent, Outcome, OverflowEvent};
 use crate::incident::{Class, Severity};
+use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// What kind of flood.
@@ -92,28 +93,8 @@ struct Acquaintance {
     streams: u32,
 }
 
-impl Flood {
-    /// A detector that has seen nothing.
-    #[must_use]
-    pub fn new(kind: FloodKind, params: FloodParams) -> Self {
-        Self {
-            kind,
-            params,
-            victims: HashMap::new(),
-            touched: BTreeSet::new(),
-            swept: false,
-            acquainted: HashMap::new(),
-        }
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.victims.is_empty()
-    }
-
-    /// Takes in what a tick learned of a flow.
-    pub fn observe(&mut self, event: &FlowEvent) {
+impl Detector for Flood {
+    fn observe(&mut self, event: &FlowEvent) {
         if self.kind == FloodKind::Udp {
             self.get_acquainted(event);
         }
@@ -129,8 +110,7 @@ impl Flood {
         self.touched.insert(arrival.victim);
     }
 
-    /// Takes in what a tick learned of an aggregate. Only what its subject is sent can be a flood of the subject.
-    pub fn observe_overflow(&mut self, event: &OverflowEvent) {
+    fn observe_overflow(&mut self, event: &OverflowEvent) {
         let (arrivals, useful) = match (self.kind, event.proto) {
             // Connections that are completed are in flows, and become useful there.
             (FloodKind::Syn, proto::TCP) => (event.received.requests, 0),
@@ -156,6 +136,37 @@ impl Flood {
         self.touched.insert(subject);
     }
 
+    fn tick(&mut self, now: Timestamp, _: &Roles) -> Vec<Finding> {
+        let oldest = now.secs().saturating_sub(WINDOW);
+        self.swept = false;
+        self.victims.retain(|_, victim| {
+            victim.seconds.retain(|&second, _| second > oldest);
+            !victim.seconds.is_empty()
+        });
+        self.acquainted.retain(|_, acquaintance| acquaintance.last_seen.secs() + 60 > now.secs());
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.victims.is_empty()
+    }
+}
+
+impl Flood {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(kind: FloodKind, params: FloodParams) -> Self {
+        Self {
+            kind,
+            params,
+            victims: HashMap::new(),
+            touched: BTreeSet::new(),
+            swept: false,
+            acquainted: HashMap::new(),
+        }
+    }
+
     /// What is known of a victim; nothing for a group, and where there is no room.
     fn victim(&mut self, addr: Addr) -> Option<&mut Victim> {
         if is_group(addr) {
@@ -172,19 +183,6 @@ impl Flood {
             }
         }
         Some(self.victims.entry(addr).or_default())
-    }
-
-    /// Reports every victim hit since the last tick whose window holds a flood.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
-        let oldest = now.secs().saturating_sub(WINDOW);
-        self.swept = false;
-        self.victims.retain(|_, victim| {
-            victim.seconds.retain(|&second, _| second > oldest);
-            !victim.seconds.is_empty()
-        });
-        self.acquainted.retain(|_, acquaintance| acquaintance.last_seen.secs() + 60 > now.secs());
-        let touched = std::mem::take(&mut self.touched);
-        touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
     }
 
     fn get_acquainted(&mut self, event: &FlowEvent) {
@@ -337,6 +335,7 @@ impl Flood {
                 .unwrap_or_default(),
             last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
             score: saturating_score(useless as f64, self.params.arrivals as f64),
+            chance: None,
             evidence,
         }
     }

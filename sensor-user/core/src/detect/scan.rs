@@ -14,9 +14,10 @@ use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
 use serde_json::json;
 
-use super::{Finding, is_group, saturating_score};
+use super::{Detector, Finding, is_group, saturating_score};
 use crate::flow::{FlowEvent, Outcome};
 use crate::incident::{Class, Severity};
+use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// Parameters of the test.
@@ -82,21 +83,8 @@ impl Tally {
     }
 }
 
-impl Scan {
-    /// A detector that has seen nothing.
-    #[must_use]
-    pub fn new(params: ScanParams) -> Self {
-        Self { params, sources: HashMap::new(), touched: BTreeSet::new(), next_sweep: Timestamp::EPOCH }
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.sources.is_empty()
-    }
-
-    /// Takes in what a tick learned of a flow.
-    pub fn observe(&mut self, event: &FlowEvent) {
+impl Detector for Scan {
+    fn observe(&mut self, event: &FlowEvent) {
         let counts = event.outcome.is_failure() || event.outcome == Outcome::Served;
         if !counts || is_group(event.server.addr) || is_traceroute(event) {
             return;
@@ -115,8 +103,7 @@ impl Scan {
         }
     }
 
-    /// Reports every source that brought failed contacts since the last tick and exceeds the margin.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Finding> {
+    fn tick(&mut self, now: Timestamp, _: &Roles) -> Vec<Finding> {
         if now >= self.next_sweep {
             self.next_sweep = now + self.params.window / 4;
             let oldest = now - self.params.window;
@@ -124,6 +111,18 @@ impl Scan {
         }
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|addr| self.sources.get(&addr)?.judge(addr, self.params.margin)).collect()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+impl Scan {
+    /// A detector that has seen nothing.
+    #[must_use]
+    pub fn new(params: ScanParams) -> Self {
+        Self { params, sources: HashMap::new(), touched: BTreeSet::new(), next_sweep: Timestamp::EPOCH }
     }
 
     fn make_room(&mut self) {
@@ -263,6 +262,7 @@ impl Source {
             first_seen: probes.iter().map(|(_, contact)| contact.first_seen).min().unwrap_or_default(),
             last_seen: probes.iter().map(|(_, contact)| contact.last_seen).max().unwrap_or_default(),
             score: saturating_score(probes.len() as f64, margin as f64),
+            chance: None,
             evidence,
         }
     }

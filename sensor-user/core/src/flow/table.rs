@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sensor_ebpf::abi::{Direction, FlowKey, FlowSlot};
+use sensor_ebpf::abi::{Direction, FlowKey, FlowSlot, Half};
 use sensor_ebpf::packet::proto;
 use serde::{Deserialize, Serialize};
 
 use super::view::ANSWER_TIMEOUT;
-use super::{Delta, EndReason, Endpoint, FlowEvent, FlowRecord, FlowView, Outcome, Side, SlotId};
+use super::{Delta, EndReason, Endpoint, FlowEvent, FlowRecord, FlowView, Lengths, Outcome, Side, SlotId};
 use crate::time::Timestamp;
 
 /// When a silent or long flow ends, by protocol.
@@ -338,6 +338,9 @@ impl Entry {
             received: deltas[self.client.reverse().index()],
             sent_packets: view.sent().packets,
             received_packets: view.received().packets,
+            sent_lengths: lengths(view.sent()),
+            received_lengths: lengths(view.received()),
+            zero_windows: view.sent().zero_windows,
             closing_is_new: self.closing && !was_closing,
             ..event
         }
@@ -364,6 +367,9 @@ impl Entry {
             received_packets: u64::from(self.packets[received]),
             sent_octets: self.octets[sent],
             received_octets: self.octets[received],
+            sent_lengths: Lengths::default(),
+            received_lengths: Lengths::default(),
+            zero_windows: 0,
             first_speaker: self.first_speaker,
             closing: self.closing,
             closing_is_new: false,
@@ -385,6 +391,10 @@ impl Entry {
         let active = self.first_seen + timeouts.active;
         if active < idle { (active, EndReason::ActiveTimeout) } else { (idle, EndReason::IdleTimeout) }
     }
+}
+
+const fn lengths(half: &Half) -> Lengths {
+    Lengths { min: half.len_min, max: half.len_max }
 }
 
 /// Packets are remembered modulo 2^32: a flow moves fewer between two polls.

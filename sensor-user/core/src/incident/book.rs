@@ -8,7 +8,7 @@ use sensor_ebpf::abi::Addr;
 use serde_json::{Value, json};
 
 use super::summary::summary;
-use super::{Change, Class, Incident, IncidentEvent};
+use super::{Change, Class, Incident, IncidentEvent, Language};
 use crate::detect::Finding;
 use crate::time::Timestamp;
 
@@ -22,6 +22,7 @@ const REMEMBERED: usize = 65_536;
 /// Open incidents. Bounded by what detectors can report: their tables of sources and victims.
 #[derive(Debug, Default)]
 pub struct Book {
+    language: Language,
     open: BTreeMap<Key, Entry>,
     opened: u64,
 }
@@ -46,6 +47,12 @@ struct Entry {
 }
 
 impl Book {
+    /// A book without incidents, that speaks a language.
+    #[must_use]
+    pub fn new(language: Language) -> Self {
+        Self { language, ..Self::default() }
+    }
+
     /// Incidents that are open.
     #[must_use]
     pub fn open(&self) -> impl ExactSizeIterator<Item = &Incident> {
@@ -68,7 +75,7 @@ impl Book {
     pub fn report(&mut self, finding: Finding, now: Timestamp) -> Option<IncidentEvent> {
         let key = Key::of(&finding);
         if let Some(entry) = self.open.get_mut(&key) {
-            return entry.grow(finding, now).then(|| IncidentEvent {
+            return entry.grow(finding, now, self.language).then(|| IncidentEvent {
                 change: Change::Updated,
                 at: now,
                 incident: entry.incident.clone(),
@@ -78,7 +85,7 @@ impl Book {
             return None;
         }
         self.opened += 1;
-        let entry = Entry::new(finding, now);
+        let entry = Entry::new(finding, now, self.language);
         let event = IncidentEvent { change: Change::Opened, at: now, incident: entry.incident.clone() };
         self.open.insert(key, entry);
         Some(event)
@@ -121,7 +128,7 @@ impl Key {
 }
 
 impl Entry {
-    fn new(finding: Finding, now: Timestamp) -> Self {
+    fn new(finding: Finding, now: Timestamp, language: Language) -> Self {
         let mut entry = Self {
             incident: Incident {
                 id: identifier(finding.class, finding.subject, now),
@@ -143,12 +150,12 @@ impl Entry {
             told: 0,
             reported: now,
         };
-        entry.grow(finding, now);
+        entry.grow(finding, now, language);
         entry
     }
 
     /// Whether it grew enough to tell: in severity, or to twice the hosts and ports last told.
-    fn grow(&mut self, finding: Finding, now: Timestamp) -> bool {
+    fn grow(&mut self, finding: Finding, now: Timestamp, language: Language) -> bool {
         self.reported = now;
         let incident = &mut self.incident;
         // A flood once seen from forged addresses keeps no attackers.
@@ -180,7 +187,7 @@ impl Entry {
         }
         let seconds = incident.last_seen.since(incident.first_seen).as_secs_f64();
         incident.evidence.insert("duration_s".to_owned(), json!((seconds * 1000.0).round() / 1000.0));
-        incident.summary = summary(incident);
+        incident.summary = summary(incident, language);
         let size = self.attackers.len() + self.victims.len() + self.ports.len();
         let doubled = size >= 2 * self.told;
         if rose || doubled {

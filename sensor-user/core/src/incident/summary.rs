@@ -1,71 +1,42 @@
 //! The one plain sentence of an incident.
 
+mod english;
+mod spanish;
+
+use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Class, Incident};
+use super::Incident;
+
+/// The language of sentences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Spanish.
+    Es,
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::En => "en",
+            Self::Es => "es",
+        })
+    }
+}
 
 /// Says who does what to whom, with the numbers that matter.
 #[must_use]
-pub fn summary(incident: &Incident) -> String {
-    let who = hosts(&incident.attackers, total(incident, "attackers_total"));
-    let whom = hosts(&incident.victims, total(incident, "victims_total"));
-    let ports = total(incident, "ports_total");
-    let took = duration(incident.last_seen.since(incident.first_seen).as_secs_f64());
-    match incident.class {
-        Class::PortScan => {
-            let found = incident.evidence.get("open_ports_found").and_then(Value::as_array).map_or(0, Vec::len);
-            let found = if found == 0 { String::new() } else { format!("; {found} answered") };
-            format!("{who} probed {ports} ports of {whom} in {took}{found}")
-        }
-        Class::HostScan => {
-            format!("{who} looked for {} at {whom} in {took}; hardly any answered", sought(incident))
-        }
-        Class::SynFlood => format!(
-            "{whom} was sent {} TCP connection requests in vain at {}, at most {} a second, from {}",
-            number(incident, "unused_connection_requests"),
-            service(incident),
-            number(incident, "peak_packets_per_s"),
-            sources(incident, &who),
-        ),
-        Class::UdpFlood => format!(
-            "{whom} was sent {} UDP datagrams nobody answered at {}, at most {} a second, from {}",
-            number(incident, "unanswered_datagrams"),
-            service(incident),
-            number(incident, "peak_packets_per_s"),
-            sources(incident, &who),
-        ),
-        Class::IcmpFlood => format!(
-            "{whom} was sent {} ICMP echo requests, at most {} a second, from {}",
-            number(incident, "echo_requests"),
-            number(incident, "peak_packets_per_s"),
-            sources(incident, &who),
-        ),
-        Class::Amplification => format!(
-            "{whom} was sent {} answers to questions it did not ask, at most {} a second, by {} hosts from port {}",
-            number(incident, "unanswered_datagrams"),
-            number(incident, "peak_packets_per_s"),
-            number(incident, "distinct_sources"),
-            list(incident, "amplifier_ports"),
-        ),
-        Class::BruteForce => format!(
-            "{who} guessed passwords at {whom}, {}: {} short connections of the same size within a minute",
-            service(incident),
-            number(incident, "connections"),
-        ),
-        Class::Anomaly => {
-            let features = incident.evidence.get("features").and_then(Value::as_array);
-            let names: Vec<&str> =
-                features.into_iter().flatten().filter_map(|feature| feature.get("feature")?.as_str()).collect();
-            format!(
-                "{who} had {} flows unlike what is normal here, of {} ({} would be usual); what stood out: {}",
-                number(incident, "rare_flows"),
-                number(incident, "flows"),
-                number(incident, "expected_rare_flows"),
-                names.join(", "),
-            )
-        }
+pub fn summary(incident: &Incident, language: Language) -> String {
+    match language {
+        Language::En => english::summary(incident),
+        Language::Es => spanish::summary(incident),
     }
 }
 
@@ -77,46 +48,87 @@ fn number(incident: &Incident, name: &str) -> String {
     incident.evidence.get(name).map_or_else(|| "?".to_owned(), Value::to_string)
 }
 
+/// A share as a percentage.
+fn percent(incident: &Incident, name: &str) -> String {
+    let share = incident.evidence.get(name).and_then(Value::as_f64);
+    share.map_or_else(|| "?".to_owned(), |share| format!("{:.0}", share * 100.0))
+}
+
+/// Octets in the unit that keeps the number short.
+fn octets(incident: &Incident, name: &str) -> String {
+    const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
+    let Some(mut octets) = incident.evidence.get(name).and_then(Value::as_f64) else {
+        return "?".to_owned();
+    };
+    let mut unit = 0;
+    while octets >= 1000.0 && unit + 1 < UNITS.len() {
+        octets /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || octets >= 100.0 {
+        format!("{octets:.0} {}", UNITS[unit])
+    } else {
+        format!("{octets:.1} {}", UNITS[unit])
+    }
+}
+
 fn list(incident: &Incident, name: &str) -> String {
     let values = incident.evidence.get(name).and_then(Value::as_array);
-    values.into_iter().flatten().map(Value::to_string).collect::<Vec<_>>().join(", ")
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    values.into_iter().flatten().map(plain).collect::<Vec<_>>().join(", ")
 }
 
-fn hosts(listed: &[IpAddr], total: u64) -> String {
+/// Names of the features that stood out.
+fn features(incident: &Incident) -> String {
+    let features = incident.evidence.get("features").and_then(Value::as_array);
+    let names = features.into_iter().flatten().filter_map(|feature| feature.get("feature")?.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn is_true(incident: &Incident, name: &str) -> bool {
+    incident.evidence.get(name) == Some(&Value::Bool(true))
+}
+
+/// Open ports that a scan has found.
+fn found(incident: &Incident) -> usize {
+    incident.evidence.get("open_ports_found").and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+/// One host by its address, several by their number and an example.
+fn hosts(listed: &[IpAddr], total: u64, unknown: &str, several: impl Fn(u64, &IpAddr) -> String) -> String {
     match listed {
-        [] => "unknown sources".to_owned(),
+        [] => unknown.to_owned(),
         [only] => only.to_string(),
-        [first, ..] => format!("{total} hosts ({first} and others)"),
+        [first, ..] => several(total, first),
     }
 }
 
-fn sources(incident: &Incident, who: &str) -> String {
-    let forged = incident.evidence.get("spoofed") == Some(&Value::Bool(true));
-    match (incident.attackers.is_empty(), forged) {
-        (true, true) => format!("{} sources, probably forged", number(incident, "distinct_sources")),
-        (true, false) => format!("{} sources", number(incident, "distinct_sources")),
-        (false, _) => who.to_owned(),
-    }
-}
-
-fn sought(incident: &Incident) -> String {
-    if incident.ports.is_empty() { "live hosts by ping".to_owned() } else { service(incident) }
-}
-
-fn service(incident: &Incident) -> String {
+/// One port by its number, several by how many they are.
+fn ports(incident: &Incident, none: &str, one: &str, several: &str) -> String {
     match incident.ports.as_slice() {
-        [] => "no port".to_owned(),
-        [port] => format!("port {port}"),
-        ports => format!("{} ports", total(incident, "ports_total").max(ports.len() as u64)),
+        [] => none.to_owned(),
+        [port] => format!("{one} {port}"),
+        ports => format!("{} {several}", total(incident, "ports_total").max(ports.len() as u64)),
     }
 }
 
-fn duration(seconds: f64) -> String {
+fn duration(incident: &Incident, brief: &str) -> String {
+    span(incident.last_seen.since(incident.first_seen).as_secs_f64(), brief)
+}
+
+/// A span of time; `brief` is what is said of less than a second.
+fn span(seconds: f64, brief: &str) -> String {
     if seconds < 1.0 {
-        "less than a second".to_owned()
+        brief.to_owned()
     } else if seconds < 120.0 {
         format!("{seconds:.0} s")
-    } else {
+    } else if seconds < 7200.0 {
         format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.0} h", seconds / 3600.0)
     }
+}
+
+fn spanned(incident: &Incident, name: &str, brief: &str) -> String {
+    incident.evidence.get(name).and_then(Value::as_f64).map_or_else(|| "?".to_owned(), |seconds| span(seconds, brief))
 }
