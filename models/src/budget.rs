@@ -39,6 +39,17 @@ pub struct AlertBudget {
     held_back: u64,
 }
 
+/// What the budget says to evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighed {
+    /// Enough for an alert.
+    Admitted,
+    /// The p-value alone would have been enough, but the budget is spent.
+    HeldBack,
+    /// Chance brings as much every day.
+    Weak,
+}
+
 /// A budget that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 #[error("{0} alerts a day: choose more than 0 and at most {MAX_ALERTS_PER_DAY}, 10 is usual")]
@@ -57,24 +68,32 @@ impl AlertBudget {
         }
     }
 
-    /// Whether evidence, in nats, is enough for an alert at event time `at`, in seconds, where `tests_per_day` such
-    /// decisions are made a day. Evidence that is enough is taken to have become an alert. `NaN` is never enough.
-    pub fn admits(&mut self, evidence: f64, tests_per_day: f64, at: f64) -> bool {
+    /// Weighs evidence, in nats, at event time `at`, in seconds, where `tests_per_day` such decisions are made a day.
+    /// Evidence that is enough is taken to have become an alert. `NaN` is never enough.
+    pub fn weigh(&mut self, evidence: f64, tests_per_day: f64, at: f64) -> Weighed {
         self.pass_time(at);
-        let enough = evidence >= self.threshold(tests_per_day);
-        if enough {
+        if evidence >= self.threshold(tests_per_day) {
             self.alerts += 1;
             self.raised = (self.raised + STEP).min(HIGHEST);
+            Weighed::Admitted
         } else if evidence >= self.start(tests_per_day) {
             self.held_back += 1;
+            Weighed::HeldBack
+        } else {
+            Weighed::Weak
         }
-        enough
     }
 
     /// Evidence that is enough now, in nats.
     #[must_use]
     pub fn threshold(&self, tests_per_day: f64) -> f64 {
         self.start(tests_per_day) + self.raised
+    }
+
+    /// Alerts a day that are acceptable.
+    #[must_use]
+    pub const fn alerts_per_day(&self) -> f64 {
+        self.alerts_per_day
     }
 
     /// Alerts let through so far.
@@ -106,6 +125,12 @@ mod tests {
     use proptest::prelude::*;
     use rand::{Rng as _, SeedableRng as _};
     use rand_chacha::ChaCha8Rng;
+
+    impl AlertBudget {
+        fn admits(&mut self, evidence: f64, tests_per_day: f64, at: f64) -> bool {
+            self.weigh(evidence, tests_per_day, at) == Weighed::Admitted
+        }
+    }
 
     /// Alerts in `days` of a test a minute.
     fn alerts(budget: f64, days: u32, mut evidence: impl FnMut(u32) -> f64) -> u64 {

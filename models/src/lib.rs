@@ -76,7 +76,7 @@ pub mod trained;
 pub use baseline::{
     Baseline, BaselineError, BaselineParams, Explanation, Metrics, SchemaError, Training, ValidBaselineParams,
 };
-pub use budget::{AlertBudget, BudgetError};
+pub use budget::{AlertBudget, BudgetError, Weighed};
 pub use calibrate::{Calibration, CalibrationError};
 pub use challenge::{
     ChallengeError, ChallengeParams, Contender, Decision, Evidence, Figures, Reason, ValidChallengeParams,

@@ -5,7 +5,6 @@ mod replay;
 mod train;
 
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +12,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use sensor_core::engine::EngineConfig;
+use sensor_core::incident::suppress::Rule;
+use sensor_core::net::Network;
 
 use crate::cli::{Cli, Command, DEFAULT_PIN, DoctorArgs};
 use crate::config::Config;
@@ -101,6 +102,13 @@ fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 
+/// What the configuration says is not to be reported.
+fn suppressed(config: &Config) -> Vec<Rule> {
+    let allow = config.detect.allow.iter().map(|network| Network::new(network.addr(), network.prefix_len()));
+    let allow: Vec<Network> = allow.collect();
+    if allow.is_empty() { Vec::new() } else { vec![Rule::of_attackers("allow", "detect.allow", allow)] }
+}
+
 /// What the configuration says about detection.
 fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
@@ -109,12 +117,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         classifier: Some(Arc::new(sensor_models::trained::attack_classes())),
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
-        allowed: config
-            .detect
-            .allow
-            .iter()
-            .map(|network| (network.addr(), network.prefix_len()))
-            .collect::<Vec<(IpAddr, u8)>>(),
+        suppressed: suppressed(config),
         ..EngineConfig::default()
     }
 }

@@ -21,7 +21,8 @@ use crate::features::host::{self, HostWindow, HostWindows};
 use crate::flow::{
     AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
 };
-use crate::incident::{Book, COVERAGE, Class, Incident, IncidentEvent, Language};
+use crate::incident::suppress::{Rule, Suppressor};
+use crate::incident::{Admission, Book, COVERAGE, Class, Incident, IncidentEvent, Language, P_VALUE};
 use crate::learn::{FitJob, Fitted, LearnParams};
 use crate::roles::Roles;
 use crate::time::Timestamp;
@@ -35,8 +36,8 @@ pub struct EngineConfig {
     pub timeouts: Option<Timeouts>,
     /// Classes that are not reported.
     pub disabled: BTreeSet<Class>,
-    /// Networks (address, prefix length) that are never reported as attackers.
-    pub allowed: Vec<(IpAddr, u8)>,
+    /// What is not reported, why and until when.
+    pub suppressed: Vec<Rule>,
     /// Endpoints of the sensor itself and of its receivers: served connections to them are its own traffic.
     pub own_endpoints: BTreeSet<(IpAddr, u16)>,
     /// What was learned at an earlier run.
@@ -57,7 +58,7 @@ impl Default for EngineConfig {
             warmup: Duration::from_secs(60),
             timeouts: Some(Timeouts::default()),
             disabled: BTreeSet::new(),
-            allowed: Vec::new(),
+            suppressed: Vec::new(),
             own_endpoints: BTreeSet::new(),
             baseline: None,
             classifier: None,
@@ -79,13 +80,13 @@ pub struct Engine {
     detectors: Vec<Box<dyn Detector>>,
     anomaly: Anomaly,
     book: Book,
+    admission: Admission,
+    suppressor: Suppressor,
     disabled: BTreeSet<Class>,
-    allowed: Vec<(Addr, u8)>,
     own: BTreeSet<(Addr, u16)>,
     keep_records: bool,
     records: Vec<FlowRecord>,
     ended: BTreeMap<&'static str, u64>,
-    allowed_findings: u64,
     /// Of the interval that ends with the next tick.
     coverage: f64,
     /// Scratch of [`Self::tick`].
@@ -99,9 +100,10 @@ impl Engine {
         let anomaly = AnomalyParams {
             learn: LearnParams { warmup: config.warmup, ..LearnParams::default() },
             classifier: config.classifier,
-            budget: config.budget,
             ..AnomalyParams::default()
         };
+        let mut suppressor = Suppressor::default();
+        suppressor.set(config.suppressed);
         Self {
             table: FlowTable::new(config.timeouts),
             aggregates: AggregateTable::default(),
@@ -111,13 +113,13 @@ impl Engine {
             detectors: detect::all(),
             anomaly: Anomaly::new(anomaly, config.baseline),
             book: Book::new(config.language),
+            admission: Admission::new(config.budget),
+            suppressor,
             disabled: config.disabled,
-            allowed: config.allowed.into_iter().map(mapped).collect(),
             own: config.own_endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect(),
             keep_records: config.keep_records,
             records: Vec::new(),
             ended: BTreeMap::new(),
-            allowed_findings: 0,
             coverage: 1.0,
             overdue: Vec::new(),
         }
@@ -226,9 +228,7 @@ impl Engine {
         let book = &self.book;
         findings.extend(self.anomaly.tick(now, |addr| book.involves(addr)));
         for finding in findings {
-            if let Some(finding) = self.admitted(finding) {
-                events.extend(self.book.report(finding, now));
-            }
+            events.extend(self.report(finding, now));
         }
         self.note_windows(now);
         events.extend(self.book.expire(now));
@@ -330,10 +330,21 @@ impl Engine {
         self.book.opened()
     }
 
-    /// Findings withheld so far because all their attackers are allowed.
+    /// The alert budget, and what it was spent on.
     #[must_use]
-    pub const fn allowed_findings(&self) -> u64 {
-        self.allowed_findings
+    pub const fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// What is not reported, and how often that was.
+    #[must_use]
+    pub const fn suppressor(&self) -> &Suppressor {
+        &self.suppressor
+    }
+
+    /// Replaces the rules of what is not reported.
+    pub fn suppress(&mut self, rules: Vec<Rule>) {
+        self.suppressor.set(rules);
     }
 
     /// What is normal, once it is known.
@@ -392,22 +403,24 @@ impl Engine {
         event.outcome == Outcome::Served && self.own.contains(&(event.server.addr, event.server.port))
     }
 
-    fn admitted(&mut self, mut finding: Finding) -> Option<Finding> {
+    fn report(&mut self, finding: Finding, now: Timestamp) -> Vec<IncidentEvent> {
         if self.disabled.contains(&finding.class) {
-            return None;
+            return Vec::new();
+        }
+        let Some(mut finding) = self.suppressor.pass(finding, now) else {
+            return Vec::new();
+        };
+        if !self.book.knows(&finding) && !self.admission.admits(&finding, now) {
+            return Vec::new();
         }
         // Rounded down: what is not all is never said to be.
         finding.evidence.insert(COVERAGE.to_owned(), json!((self.coverage * 1e4).floor() / 1e4));
-        if finding.attackers.is_empty() {
-            return Some(finding);
+        if let Some(chance) = finding.chance {
+            let log10 = chance.log_p / std::f64::consts::LN_10;
+            finding.evidence.insert(P_VALUE.to_owned(), json!((log10 * 10.0).round() / 10.0));
         }
-        let allowed = &self.allowed;
-        finding.attackers.retain(|addr| !allowed.iter().any(|network| contains(*network, *addr)));
-        if finding.attackers.is_empty() {
-            self.allowed_findings += 1;
-            return None;
-        }
-        Some(finding)
+        let table = &self.table;
+        self.book.report(finding, now, |finding| sample(table, finding))
     }
 
     fn note_windows(&mut self, now: Timestamp) {
@@ -427,13 +440,16 @@ fn described(window: &HostWindow) -> Value {
     columns.map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// Prefix lengths count from the front of the mapped address.
-fn mapped((addr, prefix): (IpAddr, u8)) -> (Addr, u8) {
-    (addr.into(), if addr.is_ipv4() { 96 + prefix.min(32) } else { prefix.min(128) })
-}
-
-fn contains((base, prefix): (Addr, u8), addr: Addr) -> bool {
-    let bits = |addr: Addr| u128::from_be_bytes(addr.octets());
-    let shift = 128 - u32::from(prefix);
-    (bits(base) ^ bits(addr)).checked_shr(shift).unwrap_or(0) == 0
+/// Flows between the attackers and the victims of a finding, those to its ports first.
+fn sample(table: &FlowTable, finding: &Finding) -> Value {
+    const SAMPLES: usize = 3;
+    let among = |hosts: &BTreeSet<Addr>, addr: Addr| hosts.is_empty() || hosts.contains(&addr);
+    let samples = table.sample(SAMPLES, |flow| {
+        let (client, server) = (flow.client.addr, flow.server.addr);
+        let towards = among(&finding.attackers, client) && among(&finding.victims, server);
+        let back = among(&finding.attackers, server) && among(&finding.victims, client);
+        let port = finding.ports.contains(&flow.server.port) || finding.ports.contains(&flow.client.port);
+        if towards || back { 1 + u8::from(port) } else { 0 }
+    });
+    json!(samples)
 }

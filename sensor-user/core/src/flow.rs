@@ -1,14 +1,18 @@
 //! Biflows: what a source counts, when a flow ends, and what each tick brought.
 
 mod aggregate;
+mod community_id;
 mod memory;
 mod record;
+mod sample;
 mod table;
 mod view;
 
 pub use aggregate::{AGGREGATE_IDLE, AggregateTable, OverflowDelta, OverflowEvent};
+pub use community_id::community_id;
 pub use memory::{MemoryHook, MemorySlots};
 pub use record::{EndReason, FlowRecord};
+pub use sample::FlowSample;
 pub use table::{FlowTable, Timeouts};
 pub use view::{FlowView, Outcome, Side};
 

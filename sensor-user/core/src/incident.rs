@@ -1,9 +1,12 @@
 //! What the user is told: one incident per attack, from the tick that found it until it has been quiet.
 
+mod admission;
 mod book;
 mod summary;
+pub mod suppress;
 
-pub use book::{Book, COVERAGE};
+pub use admission::Admission;
+pub use book::{Book, COVERAGE, P_VALUE};
 pub use summary::Language;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ pub mod features;
 pub mod flow;
 pub mod incident;
 pub mod learn;
+pub mod net;
 pub mod roles;
 pub mod sketch;
 pub mod time;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use network::{ACK, FIN, Network, PSH, RST, START, SYN, host, network};
 use sensor_core::engine::EngineConfig;
 use sensor_core::flow::{EndReason, Timeouts};
+use sensor_core::incident::suppress::Rule;
 use sensor_core::incident::{Change, Class, IncidentEvent};
+use sensor_core::net;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::packet::{proto, tcp_flags};
 
@@ -288,9 +290,13 @@ fn connections_to_the_sensors_receivers_are_never_an_incident() {
 
 #[test]
 fn allowed_networks_and_disabled_classes_are_not_reported() {
+    let allowed = |host: IpAddr, prefix: u8| EngineConfig {
+        suppressed: vec![Rule::of_attackers("allowed", "ours", vec![net::Network::new(host, prefix)])],
+        ..EngineConfig::default()
+    };
     for config in [
-        EngineConfig { allowed: vec![(host(0), 24)], ..EngineConfig::default() },
-        EngineConfig { allowed: vec![(host(9), 32)], ..EngineConfig::default() },
+        allowed(host(0), 24),
+        allowed(host(9), 32),
         EngineConfig { disabled: BTreeSet::from([Class::PortScan]), ..EngineConfig::default() },
     ] {
         let mut net = Network::new(config);
@@ -298,7 +304,7 @@ fn allowed_networks_and_disabled_classes_are_not_reported() {
         net.seconds(3);
         assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());
     }
-    let mut net = Network::new(EngineConfig { allowed: vec![(host(8), 32)], ..EngineConfig::default() });
+    let mut net = Network::new(allowed(host(8), 32));
     scan(&mut net, host(9), host(1), 100);
     net.seconds(3);
     assert_eq!(net.only().incident.class, Class::PortScan);

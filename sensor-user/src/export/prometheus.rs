@@ -1,7 +1,10 @@
 //! The sensor's metrics, in a registry that is handed in.
 //!
-//! Labels are closed sets: never an address, a port or anything else that traffic chooses. Every combination exists from
+//! Labels are closed sets, or names that the user chose: never an address, a port or anything else that traffic chooses.
+//! Every combination exists from
 //! the start with the value 0, so that `rate()` sees the first event. Totals of the kernel are fed as deltas.
+
+mod decisions;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,9 +13,11 @@ use prometheus::{
     CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result, TextEncoder,
 };
+use sensor_core::engine::Engine;
 use sensor_core::incident::{Change, Class, IncidentEvent, Severity};
 use sensor_ebpf::abi::Hook;
 
+use self::decisions::Decisions;
 use crate::notify::{Outcome, Sink};
 
 /// Content type of [`Metrics::render`].
@@ -62,7 +67,7 @@ pub struct Metrics {
     not_scored: IntCounter,
     not_learned: IntCounter,
     drifts: IntCounter,
-    held_back: IntCounter,
+    decisions: Decisions,
     notifications: IntCounterVec,
     queue: IntGaugeVec,
     model_trained: Gauge,
@@ -71,7 +76,7 @@ pub struct Metrics {
     resident: IntGauge,
 }
 
-/// What learning and the alert budget did.
+/// What learning did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learning {
     /// Flows that were not scored.
@@ -80,8 +85,6 @@ pub struct Learning {
     pub not_learned: u64,
     /// Drifts.
     pub drifts: u64,
-    /// Decisions that the budget turned.
-    pub held_back: u64,
 }
 
 impl Metrics {
@@ -142,11 +145,7 @@ impl Metrics {
                 "Flows that were not learned because too many were waiting.",
             )?,
             drifts: counter(r, "leuko_drifts_total", "Times that normal traffic was no longer what was learned.")?,
-            held_back: counter(
-                r,
-                "leuko_alert_budget_held_back_total",
-                "Times that something rare was not reported because the alert budget was spent.",
-            )?,
+            decisions: Decisions::new(r)?,
             incidents: counters(
                 r,
                 "leuko_incidents_total",
@@ -276,12 +275,16 @@ impl Metrics {
         self.queue.with_label_values(&[sink.as_str()]).add(by);
     }
 
-    /// Counts what learning and the alert budget did since the last call.
+    /// Follows what the alert budget and the rules of the user have decided.
+    pub fn decided(&self, engine: &Engine) {
+        self.decisions.feed(engine);
+    }
+
+    /// Counts what learning did since the last call.
     pub fn anomaly(&self, since: Learning) {
         self.not_scored.inc_by(since.not_scored);
         self.not_learned.inc_by(since.not_learned);
         self.drifts.inc_by(since.drifts);
-        self.held_back.inc_by(since.held_back);
     }
 
     /// When the model in use was trained.

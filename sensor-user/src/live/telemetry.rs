@@ -79,6 +79,7 @@ impl Telemetry {
             self.metrics.scored(score);
         }
         self.feed_learning(engine);
+        self.metrics.decided(engine);
         self.metrics.warmup_remaining(engine.warmup_left(tick.now).unwrap_or_default());
         if let Some(baseline) = engine.baseline() {
             self.metrics.model_trained(UNIX_EPOCH + Duration::from_secs(baseline.training().trained_at_s));
@@ -128,14 +129,12 @@ impl Telemetry {
             not_scored: anomaly.passed_over(),
             not_learned: anomaly.learner().lost(),
             drifts: anomaly.learner().drifts(),
-            held_back: anomaly.budget().held_back(),
         };
         let before = std::mem::replace(&mut self.learning, now);
         self.metrics.anomaly(Learning {
             not_scored: now.not_scored - before.not_scored,
             not_learned: now.not_learned - before.not_learned,
             drifts: now.drifts - before.drifts,
-            held_back: now.held_back - before.held_back,
         });
     }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use sensor_models::classifier::{Classifier, Decision};
-use sensor_models::{AlertBudget, Baseline, Change};
+use sensor_models::{Baseline, Change};
 use serde_json::{Value, json};
 
-use super::Finding;
+use super::{Chance, Finding};
 use crate::features::flow::{COLUMNS, FlowVector, model_input, vector};
 use crate::flow::{FlowRecord, Outcome};
 use crate::incident::{Class, Severity};
@@ -28,8 +28,6 @@ pub struct AnomalyParams {
     pub learn: LearnParams,
     /// Names what is not normal.
     pub classifier: Option<Arc<Classifier>>,
-    /// Alerts a day that are acceptable.
-    pub budget: AlertBudget,
     /// The p-value up to which a flow is rare.
     pub rare: f64,
     /// Rare flows of one host in the window below which nothing is said.
@@ -38,8 +36,6 @@ pub struct AnomalyParams {
     pub min_share: f64,
     /// How long flows of a host are counted together.
     pub window: Duration,
-    /// A host that was reported is not a new alert for so long.
-    pub memory: Duration,
     /// Hosts followed at once.
     pub hosts: usize,
     /// Flows scored at a tick; of more, an even selection is.
@@ -51,12 +47,10 @@ impl Default for AnomalyParams {
         Self {
             learn: LearnParams::default(),
             classifier: None,
-            budget: AlertBudget::new(10.0).expect("ten is in range"),
             rare: 0.01,
             min_rare: 30,
             min_share: 0.5,
             window: Duration::from_secs(60),
-            memory: Duration::from_secs(600),
             hosts: 65_536,
             scored: 1000,
         }
@@ -71,8 +65,6 @@ pub struct Anomaly {
     selection: Selection,
     hosts: HashMap<Addr, Host>,
     touched: BTreeSet<Addr>,
-    /// When hosts were last reported.
-    reported: BTreeMap<Addr, Timestamp>,
     window_end: Timestamp,
     scores: Vec<f64>,
 }
@@ -134,7 +126,6 @@ impl Anomaly {
             selection: Selection::default(),
             hosts: HashMap::new(),
             touched: BTreeSet::new(),
-            reported: BTreeMap::new(),
             window_end: Timestamp::EPOCH,
             scores: Vec::new(),
         }
@@ -149,12 +140,6 @@ impl Anomaly {
     /// What is normal, and what is being learned.
     pub const fn learner_mut(&mut self) -> &mut Learner {
         &mut self.learner
-    }
-
-    /// What was let through, and what was held back.
-    #[must_use]
-    pub const fn budget(&self) -> &AlertBudget {
-        &self.params.budget
     }
 
     /// Flows so far that were not looked at, because too many ended at once.
@@ -200,12 +185,10 @@ impl Anomaly {
         self.selection.tick(self.params.scored);
         self.learner.tick(now, involved);
         let touched = std::mem::take(&mut self.touched);
-        let findings = touched.into_iter().filter_map(|host| self.judge(host, now)).collect();
+        let findings = touched.into_iter().filter_map(|host| self.judge(host)).collect();
         if now >= self.window_end {
             self.window_end = now.floor(self.params.window) + self.params.window;
             self.hosts.clear();
-            let memory = self.params.memory;
-            self.reported.retain(|_, at| now.since(*at) < memory);
         }
         findings
     }
@@ -255,20 +238,14 @@ impl Anomaly {
         self.touched.insert(client.addr);
     }
 
-    fn judge(&mut self, addr: Addr, now: Timestamp) -> Option<Finding> {
+    fn judge(&self, addr: Addr) -> Option<Finding> {
         let host = self.hosts.get(&addr)?;
         let log_bound = log_tail_bound(host.rare, host.flows, self.params.rare);
         if host.rare < self.params.min_rare || f64::from(host.rare) < self.params.min_share * f64::from(host.flows) {
             return None;
         }
-        if !self.reported.contains_key(&addr) {
-            let windows_a_day = 86_400.0 / self.params.window.as_secs_f64();
-            let tests_per_day = self.hosts.len() as f64 * windows_a_day;
-            if !self.params.budget.admits(-log_bound, tests_per_day, now.epoch_seconds()) {
-                return None;
-            }
-        }
-        self.reported.insert(addr, now);
+        let windows_a_day = 86_400.0 / self.params.window.as_secs_f64();
+        let chance = Chance { log_p: log_bound, tests_per_day: self.hosts.len() as f64 * windows_a_day };
         let mut features: Vec<(usize, Share)> = host.features.iter().map(|(&index, &share)| (index, share)).collect();
         features.sort_by(|a, b| b.1.share.total_cmp(&a.1.share).then(a.0.cmp(&b.0)));
         let features: Vec<Value> = features
@@ -286,7 +263,6 @@ impl Anomaly {
             ("rare_flows".to_owned(), json!(host.rare)),
             ("flows".to_owned(), json!(host.flows)),
             ("expected_rare_flows".to_owned(), json!(rounded(f64::from(host.flows) * self.params.rare))),
-            ("log10_p_value".to_owned(), json!(rounded(log_bound / std::f64::consts::LN_10))),
             ("features".to_owned(), json!(features)),
         ]);
         evidence
@@ -302,7 +278,7 @@ impl Anomaly {
             first_seen: host.first_seen.unwrap_or(host.last_seen),
             last_seen: host.last_seen,
             score: host.rarest.0,
-            chance: None,
+            chance: Some(chance),
             evidence,
         })
     }

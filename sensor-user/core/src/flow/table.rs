@@ -8,7 +8,7 @@ use sensor_ebpf::packet::proto;
 use serde::{Deserialize, Serialize};
 
 use super::view::ANSWER_TIMEOUT;
-use super::{Delta, EndReason, Endpoint, FlowEvent, FlowRecord, FlowView, Lengths, Outcome, Side, SlotId};
+use super::{Delta, EndReason, Endpoint, FlowEvent, FlowRecord, FlowSample, FlowView, Lengths, Outcome, Side, SlotId};
 use crate::time::Timestamp;
 
 /// When a silent or long flow ends, by protocol.
@@ -279,6 +279,22 @@ impl FlowTable {
         self.pending.clear();
         let live = self.entries.iter().enumerate().filter(|(_, entry)| entry.live);
         live.map(|(index, _)| SlotId(u32::try_from(index).expect("indexed by SlotId"))).collect()
+    }
+
+    /// Examples of live flows, those first that are wanted most; `wanted` says how much a flow is, 0 for not at all.
+    #[must_use]
+    pub fn sample(&self, count: usize, wanted: impl Fn(&FlowEvent) -> u8) -> Vec<FlowSample> {
+        let mut best: Vec<(u8, FlowSample)> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.live) {
+            let event = entry.event(entry.outcome);
+            let wanted = wanted(&event);
+            let place = best.partition_point(|(other, _)| *other >= wanted);
+            if wanted > 0 && place < count {
+                best.truncate(count - 1);
+                best.insert(place, (wanted, FlowSample::of(&entry.key, entry.client, &event)));
+            }
+        }
+        best.into_iter().map(|(_, sample)| sample).collect()
     }
 
     /// Takes in the final counters of a released slot.

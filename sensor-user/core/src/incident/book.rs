@@ -1,29 +1,42 @@
 //! Findings become incidents: one per attack, opened, updated and closed.
+//!
+//! Findings of one class about one subject are one incident. What several attackers do to one victim at the same time is
+//! one attack too: with the third of them their incidents become one about the victim. An incident whose attacker was
+//! an attacker or a victim of another before it goes on with that one's story.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod entry;
+mod index;
+mod story;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use serde_json::{Value, json};
 
-use super::summary::summary;
+use self::entry::Entry;
+use self::index::Index;
+use self::story::Stories;
 use super::{Change, Class, Incident, IncidentEvent, Language};
 use crate::detect::Finding;
 use crate::time::Timestamp;
 
 /// Silence after which an attack is over.
 const QUIET: Duration = Duration::from_secs(60);
+/// Attackers of one victim from which their incidents are one.
+const MANY: usize = 3;
 /// Evidence: the part of the packets that was accounted, at its lowest while the incident was reported.
 pub const COVERAGE: &str = "coverage";
-/// Addresses remembered of one incident; beyond that only the listed ones are sure.
-const REMEMBERED: usize = 65_536;
+/// Evidence: decimal logarithm of the p-value, at its lowest.
+pub const P_VALUE: &str = "log10_p_value";
 
 /// Open incidents. Bounded by what detectors can report: their tables of sources and victims.
 #[derive(Debug, Default)]
 pub struct Book {
     language: Language,
     open: BTreeMap<Key, Entry>,
+    index: Index,
+    stories: Stories,
     opened: u64,
 }
 
@@ -32,18 +45,8 @@ pub struct Book {
 struct Key {
     class: Class,
     subject: Addr,
-}
-
-#[derive(Debug)]
-struct Entry {
-    incident: Incident,
-    attackers: BTreeSet<Addr>,
-    victims: BTreeSet<Addr>,
-    ports: BTreeSet<u16>,
-    /// Size at the last event, to tell of growth only when it doubles.
-    told: usize,
-    /// The latest finding.
-    reported: Timestamp,
+    /// What many do to the subject, whoever they are.
+    collective: bool,
 }
 
 impl Book {
@@ -68,27 +71,44 @@ impl Book {
     /// Whether an address attacks or is attacked in an open incident.
     #[must_use]
     pub fn involves(&self, addr: Addr) -> bool {
-        self.open.values().any(|entry| entry.attackers.contains(&addr) || entry.victims.contains(&addr))
+        self.index.contains(addr)
     }
 
-    /// Takes in a finding; says what changed, if it is worth telling.
-    pub fn report(&mut self, finding: Finding, now: Timestamp) -> Option<IncidentEvent> {
-        let key = Key::of(&finding);
+    /// Whether a finding goes on with an incident that is open.
+    #[must_use]
+    pub fn knows(&self, finding: &Finding) -> bool {
+        self.open.contains_key(&self.key(finding))
+    }
+
+    /// Takes in a finding; says what changed, if it is worth telling. `sample` gives examples of the flows behind a new
+    /// incident.
+    pub fn report(
+        &mut self,
+        finding: Finding,
+        now: Timestamp,
+        sample: impl FnOnce(&Finding) -> Value,
+    ) -> Vec<IncidentEvent> {
+        let key = self.key(&finding);
         if let Some(entry) = self.open.get_mut(&key) {
-            return entry.grow(finding, now, self.language).then(|| IncidentEvent {
-                change: Change::Updated,
-                at: now,
-                incident: entry.incident.clone(),
-            });
+            let told = entry.grow(finding, now, self.language, &mut self.index);
+            return if told { vec![entry.event(Change::Updated, now)] } else { Vec::new() };
         }
         if finding.class == Class::Anomaly && self.involves(finding.subject) {
-            return None;
+            return Vec::new();
+        }
+        if let Some(victim) = self.crowded_victim(&finding) {
+            return self.merge(finding, victim, now);
         }
         self.opened += 1;
-        let entry = Entry::new(finding, now, self.language);
-        let event = IncidentEvent { change: Change::Opened, at: now, incident: entry.incident.clone() };
+        let flows = sample(&finding);
+        let mut entry = Entry::new(finding, now, self.language, &mut self.index);
+        if flows.as_array().is_some_and(|flows| !flows.is_empty()) {
+            entry.incident.evidence.insert("sample_flows".to_owned(), flows);
+        }
+        self.stories.join(&mut entry);
+        let event = entry.event(Change::Opened, now);
         self.open.insert(key, entry);
-        Some(event)
+        vec![event]
     }
 
     /// Adds evidence to the open incidents about a subject.
@@ -101,7 +121,7 @@ impl Book {
     /// Whether any open incident is about an address.
     #[must_use]
     pub fn is_subject(&self, subject: Addr) -> bool {
-        self.open.keys().any(|key| key.subject == subject)
+        self.index.contains(subject) && self.open.keys().any(|key| key.subject == subject)
     }
 
     /// Closes what has been quiet.
@@ -115,124 +135,83 @@ impl Book {
     }
 
     fn close(&mut self, now: Timestamp, over: impl Fn(&Entry) -> bool) -> Vec<IncidentEvent> {
-        let closed = self.open.extract_if(.., |_, entry| over(entry));
-        closed.map(|(_, entry)| IncidentEvent { change: Change::Closed, at: now, incident: entry.incident }).collect()
+        let closed: Vec<Entry> = self.open.extract_if(.., |_, entry| over(entry)).map(|(_, entry)| entry).collect();
+        closed.into_iter().map(|entry| self.closed(entry, now)).collect()
+    }
+
+    fn closed(&mut self, entry: Entry, now: Timestamp) -> IncidentEvent {
+        entry.leave(&mut self.index);
+        entry.event(Change::Closed, now)
+    }
+
+    /// The incident that a finding belongs to: that of the crowd, if there is one about its victim.
+    fn key(&self, finding: &Finding) -> Key {
+        let crowd = only_victim(finding).map(|victim| Key::of(finding.class, victim, true));
+        crowd
+            .filter(|crowd| self.open.contains_key(crowd))
+            .unwrap_or_else(|| Key::of(finding.class, finding.subject, false))
+    }
+
+    /// The victim of a finding, if enough others do the same to it already.
+    fn crowded_victim(&self, finding: &Finding) -> Option<Addr> {
+        let victim = only_victim(finding)?;
+        let alike = self.open.iter().filter(|(key, entry)| same_attack(key, entry, finding));
+        (alike.count() + 1 >= MANY).then_some(victim)
+    }
+
+    /// Makes one of a finding and of the incidents that are the same attack: the oldest of them goes on.
+    fn merge(&mut self, finding: Finding, victim: Addr, now: Timestamp) -> Vec<IncidentEvent> {
+        let key = Key::of(finding.class, victim, true);
+        let mut alike: Vec<Entry> =
+            self.open.extract_if(.., |key, entry| same_attack(key, entry, &finding)).map(|(_, entry)| entry).collect();
+        alike.sort_by_key(|entry| entry.incident.detected_at);
+        let mut alike = alike.into_iter();
+        let Some(mut crowd) = alike.next() else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        for mut entry in alike {
+            crowd.absorb(&entry, &mut self.index);
+            entry.incident.evidence.insert("merged_into".to_owned(), json!(crowd.incident.id));
+            events.push(self.closed(entry, now));
+        }
+        crowd.grow(finding, now, self.language, &mut self.index);
+        crowd.incident.evidence.insert("distributed".to_owned(), json!(true));
+        events.insert(0, crowd.event(Change::Updated, now));
+        self.open.insert(key, crowd);
+        events
     }
 }
 
 impl Key {
-    fn of(finding: &Finding) -> Self {
-        let class = if finding.class == Class::HostScan { Class::PortScan } else { finding.class };
-        Self { class, subject: finding.subject }
+    fn of(class: Class, subject: Addr, collective: bool) -> Self {
+        let class = if class == Class::HostScan { Class::PortScan } else { class };
+        Self { class, subject, collective }
     }
 }
 
-impl Entry {
-    fn new(finding: Finding, now: Timestamp, language: Language) -> Self {
-        let mut entry = Self {
-            incident: Incident {
-                id: identifier(finding.class, finding.subject, now),
-                class: finding.class,
-                severity: finding.severity,
-                attackers: Vec::new(),
-                victims: Vec::new(),
-                ports: Vec::new(),
-                first_seen: finding.first_seen,
-                detected_at: now,
-                last_seen: finding.last_seen,
-                score: 0.0,
-                summary: String::new(),
-                evidence: BTreeMap::new(),
-            },
-            attackers: BTreeSet::new(),
-            victims: BTreeSet::new(),
-            ports: BTreeSet::new(),
-            told: 0,
-            reported: now,
-        };
-        entry.grow(finding, now, language);
-        entry
-    }
+/// The victim of an attack that many can make together: other attacks are about a victim already, or about a source.
+fn only_victim(finding: &Finding) -> Option<Addr> {
+    let joint = matches!(finding.class, Class::PortScan | Class::BruteForce | Class::Beacon | Class::DnsTunnel);
+    let victim = finding.victims.first().filter(|_| joint && finding.victims.len() == 1)?;
+    (finding.subject != *victim).then_some(*victim)
+}
 
-    /// Whether it grew enough to tell: in severity, or to twice the hosts and ports last told.
-    fn grow(&mut self, finding: Finding, now: Timestamp, language: Language) -> bool {
-        self.reported = now;
-        let incident = &mut self.incident;
-        // A flood once seen from forged addresses keeps no attackers.
-        let spoofed = incident.evidence.get("spoofed") == Some(&Value::Bool(true)) || is_spoofed(&finding);
-        if spoofed {
-            self.attackers.clear();
-        } else {
-            extend(&mut self.attackers, &finding.attackers);
-        }
-        extend(&mut self.victims, &finding.victims);
-        self.ports.extend(&finding.ports);
-        let rose = finding.severity > incident.severity;
-        incident.severity = incident.severity.max(finding.severity);
-        incident.first_seen = incident.first_seen.min(finding.first_seen);
-        incident.last_seen = incident.last_seen.max(finding.last_seen);
-        incident.score = incident.score.max(finding.score);
-        for (name, value) in finding.evidence {
-            merge(&mut incident.evidence, name, value);
-        }
-        incident.attackers = listed(&self.attackers);
-        incident.victims = listed(&self.victims);
-        incident.ports = self.ports.iter().copied().take(Incident::LISTED).collect();
-        for (name, count) in [
-            ("attackers_total", self.attackers.len()),
-            ("victims_total", self.victims.len()),
-            ("ports_total", self.ports.len()),
-        ] {
-            incident.evidence.insert(name.to_owned(), json!(count));
-        }
-        let seconds = incident.last_seen.since(incident.first_seen).as_secs_f64();
-        incident.evidence.insert("duration_s".to_owned(), json!((seconds * 1000.0).round() / 1000.0));
-        incident.summary = summary(incident, language);
-        let size = self.attackers.len() + self.victims.len() + self.ports.len();
-        let doubled = size >= 2 * self.told;
-        if rose || doubled {
-            self.told = size;
-        }
-        rose || doubled
+fn same_attack(key: &Key, entry: &Entry, finding: &Finding) -> bool {
+    let ports = finding.class == Class::PortScan || entry.shares_a_port(finding);
+    key.class == Key::of(finding.class, finding.subject, false).class
+        && entry.incident.class == finding.class
+        && !key.collective
+        && entry.has_victims(&finding.victims)
+        && ports
+}
+
+#[cfg(test)]
+impl Book {
+    fn index_len(&self) -> usize {
+        self.index.len()
     }
 }
 
-fn is_spoofed(finding: &Finding) -> bool {
-    finding.evidence.get("spoofed") == Some(&Value::Bool(true))
-}
-
-fn extend(set: &mut BTreeSet<Addr>, more: &BTreeSet<Addr>) {
-    let room = REMEMBERED.saturating_sub(set.len());
-    set.extend(more.iter().take(room));
-}
-
-fn listed(addrs: &BTreeSet<Addr>) -> Vec<IpAddr> {
-    let mut listed: Vec<IpAddr> = addrs.iter().take(Incident::LISTED).map(|&addr| addr.into()).collect();
-    listed.sort_unstable();
-    listed
-}
-
-/// Counts are those of the largest window, the coverage is the lowest; flags stay set; the rest is as last said.
-fn merge(evidence: &mut BTreeMap<String, Value>, name: String, value: Value) {
-    let kept = match (evidence.get(&name), &value) {
-        (Some(Value::Number(old)), Value::Number(new)) if name == COVERAGE => {
-            if old.as_f64() < new.as_f64() {
-                return;
-            }
-            value
-        }
-        (Some(Value::Number(old)), Value::Number(new)) if old.as_f64() > new.as_f64() => return,
-        (Some(Value::Bool(true)), Value::Bool(_)) => return,
-        _ => value,
-    };
-    evidence.insert(name, kept);
-}
-
-/// FNV-1a over class, subject and time of detection: the same capture gives the same identifiers.
-fn identifier(class: Class, subject: Addr, detected_at: Timestamp) -> String {
-    let class = class.as_str().bytes();
-    let bytes = class.chain(subject.octets()).chain(detected_at.nanos().to_be_bytes());
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
-}
+#[cfg(test)]
+mod tests;
