@@ -1,6 +1,7 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
 mod live;
+mod mute;
 mod replay;
 mod train;
 
@@ -17,6 +18,7 @@ use sensor_core::net::Network;
 
 use crate::cli::{Cli, Command, DEFAULT_PIN, DoctorArgs};
 use crate::config::Config;
+use crate::config::suppress::Suppress;
 use crate::doctor::{self, DoctorOptions};
 use crate::source::kernel::pin::unpin;
 use crate::terminal::paint::wants_colour;
@@ -44,6 +46,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             log::init(&config, cli.global.quiet)?;
             train::run(&config, args, cli.global.quiet)
         }
+        Command::Mute(args) => mute::run(&config.state_dir, &args.action),
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
         Command::Unpin(args) => {
@@ -106,7 +109,8 @@ fn wall_clock() -> SystemTime {
 fn suppressed(config: &Config) -> Vec<Rule> {
     let allow = config.detect.allow.iter().map(|network| Network::new(network.addr(), network.prefix_len()));
     let allow: Vec<Network> = allow.collect();
-    if allow.is_empty() { Vec::new() } else { vec![Rule::of_attackers("allow", "detect.allow", allow)] }
+    let allow = (!allow.is_empty()).then(|| Rule::of_attackers("allow", "detect.allow", allow));
+    allow.into_iter().chain(config.detect.suppress.iter().map(Suppress::rule)).collect()
 }
 
 /// What the configuration says about detection.
@@ -118,6 +122,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
         suppressed: suppressed(config),
+        language: config.language,
         ..EngineConfig::default()
     }
 }

@@ -1,11 +1,14 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
+pub mod mute;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sensor_models::ModelKind;
 
+use self::mute::MuteArgs;
 use crate::config::{Config, ConfigError, ConfigSources, Override};
 use crate::notify::NotifyConfig;
 use crate::notify::value::seconds;
@@ -59,6 +62,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Learn what is normal from flows or captures, and say what that is worth
     Train(TrainArgs),
+    /// Say what is not to be reported, for a time
+    Mute(MuteArgs),
     /// Check this host and the configuration, and say what to do
     Doctor(DoctorArgs),
     /// Print the configuration in effect, without its secrets
@@ -304,7 +309,11 @@ impl Cli {
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
             Command::Replay(_) | Command::Train(_) => true,
-            Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => false,
+            Command::Mute(_)
+            | Command::Doctor(_)
+            | Command::Config(_)
+            | Command::Unpin(_)
+            | Command::Completions(_) => false,
         };
         if tells_nobody {
             config.notify = NotifyConfig::default();
@@ -317,9 +326,12 @@ impl Cli {
         let overrides = self.overrides();
         match &self.command {
             Command::Replay(_) | Command::Train(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
-            Command::Run(_) | Command::Doctor(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {
-                ConfigSources::of_process(file, overrides)
-            }
+            Command::Run(_)
+            | Command::Mute(_)
+            | Command::Doctor(_)
+            | Command::Config(_)
+            | Command::Unpin(_)
+            | Command::Completions(_) => ConfigSources::of_process(file, overrides),
         }
     }
 
@@ -345,6 +357,13 @@ impl Cli {
                 ("--interval", "interval", replay.interval.clone()),
                 ("--warmup", "warmup", replay.warmup.clone()),
             ]),
+            Command::Mute(mute) => {
+                flags.push((
+                    "--state-dir",
+                    "state_dir",
+                    mute.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+                ));
+            }
             Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),
             Command::Train(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {}
         }

@@ -7,6 +7,7 @@ mod layers;
 pub mod network;
 mod print;
 pub mod setting;
+pub mod suppress;
 pub mod value;
 mod words;
 
@@ -20,7 +21,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use sensor_core::flow::Timeouts;
-use sensor_core::incident::Class;
+use sensor_core::incident::{Class, Language};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -30,6 +31,7 @@ use self::layers::Layers;
 pub use self::layers::{Origin, Override};
 use self::network::Network;
 use self::setting::Setting;
+use self::suppress::Suppress;
 use self::value::{AlertsPerDay, FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
@@ -54,6 +56,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// What is logged.
     pub log_level: LogFilter,
+    /// Of the sentences about incidents.
+    pub language: Language,
     /// Name of this sensor; see [`Config::sensor_name`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sensor: Option<SensorName>,
@@ -120,6 +124,8 @@ pub struct DetectConfig {
     pub disable: Vec<Class>,
     /// Who is never reported as an attacker.
     pub allow: Vec<Network>,
+    /// What is not reported, why and until when.
+    pub suppress: Vec<Suppress>,
 }
 
 impl Default for Config {
@@ -131,6 +137,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/leuko"),
             log_file: None,
             log_level: LogFilter::default(),
+            language: Language::default(),
             sensor: None,
             kernel: KernelConfig::default(),
             timeouts: TimeoutsConfig::default(),
@@ -271,6 +278,10 @@ impl Config {
                 self.warmup, self.interval
             );
             return Err((&["warmup", "interval"], message));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.detect.suppress.iter().find(|rule| !names.insert(rule.name())) {
+            return Err((&["detect.suppress"], format!("has two rules called {}", twice.name())));
         }
         for (keys, path) in [(&["state_dir"] as &[_], Some(&self.state_dir)), (&["log_file"], self.log_file.as_ref())] {
             if path.is_some_and(|path| path.as_os_str().is_empty()) {

@@ -10,6 +10,7 @@ pub mod export;
 pub mod live;
 pub mod log;
 mod memory;
+pub mod mutes;
 pub mod notify;
 pub mod printer;
 pub mod replay;

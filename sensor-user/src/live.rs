@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use cadence::{Pressure, pause};
 
+use crate::mutes::Follower;
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::watch::Watch;
 
@@ -66,6 +67,8 @@ pub struct Live<C> {
     pub baseline: BaselineFile,
     /// Where new ones are fitted.
     pub fitting: Fitting,
+    /// What is not reported.
+    pub mutes: Follower,
 }
 
 impl<C: Clocks> Live<C> {
@@ -128,6 +131,9 @@ impl<C: Clocks> Live<C> {
         let Now { epoch: now, epoch_ns } = self.clocks.now();
         if let Some(endpoints) = self.own.changed() {
             self.engine.set_own_endpoints(endpoints);
+        }
+        if let Some(rules) = self.mutes.changed() {
+            self.engine.suppress(rules);
         }
         if !last {
             self.watch.reconcile(&mut self.source, begun);

@@ -18,13 +18,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{engine_config, wall_clock};
+use super::{engine_config, suppressed, wall_clock};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
 use crate::live::{BaselineFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::memory;
+use crate::mutes::Follower;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
 use crate::printer::Printer;
@@ -87,6 +88,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         own,
         baseline,
         fitting: Fitting::default(),
+        mutes: Follower::new(config.state_dir.clone(), suppressed(config)),
     };
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),

@@ -124,6 +124,11 @@ impl<'a> Layers<'a> {
             let message = "belongs to `leuko train`: what is reported follows from detect.alerts_per_day";
             return wrong(value, message.to_owned());
         }
+        if let Some(value) =
+            detect.and_then(|detect| detect.get("suppress")).filter(|value| !value.get_ref().is_array())
+        {
+            return wrong(value, "there may be several: write [[detect.suppress]], with two brackets".to_owned());
+        }
         let notify = root.get("notify").and_then(|notify| notify.get_ref().as_table());
         let receiver = |name: &str| notify.and_then(|notify| notify.get(name));
         if let Some(value) = receiver("alertmanager").filter(|value| !value.get_ref().is_array()) {

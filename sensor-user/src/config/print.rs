@@ -31,8 +31,35 @@ pub fn toml(config: &Config) -> String {
             write_settings(&mut text, table, &settings);
         }
     }
+    write_suppress(&mut text, &tree);
     text
 }
+
+/// The rules, or what one would look like. They are whole: neither variables nor flags can give one.
+fn write_suppress(text: &mut String, tree: &Table) {
+    text.push_str("\n# What is not reported, why and until when. The rules of `leuko mute` are not shown here.\n");
+    match at(tree, "detect.suppress") {
+        Some(Value::Array(rules)) if !rules.is_empty() => {
+            for rule in rules.iter().filter_map(Value::as_table) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "[[detect.suppress]]\n{rule}\n");
+            }
+        }
+        _ => text.push_str(SUPPRESS),
+    }
+}
+
+const SUPPRESS: &str = r#"# [[detect.suppress]]
+# name = "nightly-scan"
+# reason = "our own scanner"
+# expires = "2027-06-30"
+# class = ["port_scan", "host_scan"]
+# from = ["10.0.0.5"]
+# to = ["10.0.0.0/24"]
+# port = [22, "8000-8100", "https"]
+# days = ["sat", "sun"]
+# hours = "22:00-06:00"
+"#;
 
 /// Settings by the table that holds them, with their paths in it.
 fn sections() -> Vec<(&'static str, Vec<(&'static str, &'static Setting)>)> {

@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 42] = [
+pub const SETTINGS: [Setting; 43] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -73,6 +73,7 @@ pub const SETTINGS: [Setting; 42] = [
     text("log_file", "Also log to this file, one JSON object a line. Default: none.")
         .such_as(r#""/var/log/leuko.log""#),
     text("log_level", "error, warn, info, debug, trace, off, or a filter such as \"info,leuko::source=debug\"."),
+    text("language", "Language of the sentences about incidents: en or es. Default en."),
     text("sensor", "Name of this sensor in alerts. Default: the host name.").such_as(r#""web-1.example.org""#),
     text("kernel.xdp_mode", "auto, native (in the driver) or generic. auto: native where the driver can."),
     text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
@@ -95,7 +96,7 @@ pub const SETTINGS: [Setting; 42] = [
     ),
     list(
         "detect.disable",
-        "Not reported: port_scan, host_scan, syn_flood, udp_flood, icmp_flood, amplification, brute_force, anomaly.",
+        "Classes that are not reported, such as port_scan or beacon; `leuko mute add --help` lists them.",
     ),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
     text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")

@@ -309,6 +309,8 @@ fn every_setting_is_listed_with_its_meaning() {
     let mut leaves = BTreeSet::from(["notify.telegram.token_file".to_owned()]);
     collect(&tree, String::new(), &mut leaves);
     let listed: BTreeSet<_> = setting::SETTINGS.iter().map(|one| one.path.to_owned()).collect();
+    // Rules are whole: they are printed apart from the settings.
+    assert!(leaves.remove("detect.suppress"));
     assert_eq!(leaves, listed);
     assert!(setting::SETTINGS.iter().all(|one| one.about.len() <= 110 && one.about.len() > 10));
 }
@@ -342,9 +344,33 @@ fn a_section_of_the_wrong_shape_is_not_hidden_by_a_variable() {
 }
 
 #[test]
-fn the_table_of_settings_says_the_defaults() {
-    let classes = Setting::find("detect.disable").unwrap().about;
-    assert!(Class::ALL.iter().all(|class| classes.contains(class.as_str())));
+fn who_misspells_a_class_is_told_all_of_them() {
+    let error = load("detect.disable = [\"portscan\"]", &[], &[]).unwrap_err();
+    assert!(Class::ALL.iter().all(|class| error.contains(class.as_str())), "{error}");
+    assert!(error.contains("did you mean `port_scan`?"), "{error}");
+}
+
+#[test]
+fn rules_say_why_and_until_when() {
+    let rule = |rest: &str| {
+        load(&format!("[[detect.suppress]]\nname = \"a\"\nreason = \"b\"\nexpires = \"never\"\n{rest}"), &[], &[])
+    };
+    let config = rule("port = [\"ssh\"]").unwrap();
+    assert_eq!(config.detect.suppress[0].rule().ports, [22..=22]);
+    assert!(config.effective_toml().contains("[[detect.suppress]]\nexpires = \"never\""));
+    for (rest, words) in [
+        ("", "leuko.toml:1: detect.suppress"),
+        ("port = [0.5]", "leuko.toml:5: detect.suppress.port"),
+        (
+            "port = [1]\n[[detect.suppress]]\nname = \"a\"\nreason = \"b\"\nexpires = \"never\"\nport = [1]",
+            "two rules called a",
+        ),
+    ] {
+        let error = rule(rest).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    let error = load("[detect.suppress]\nname = \"a\"", &[], &[]).unwrap_err();
+    assert!(error.contains("with two brackets"), "{error}");
 }
 
 fn collect(value: &toml::Value, path: String, leaves: &mut BTreeSet<String>) {
