@@ -288,6 +288,26 @@ impl Baseline {
         self.ensemble.p_value(row)
     }
 
+    /// P-value of a score, falling on beyond the largest score of the calibration, where [`Self::p_value`] has one value
+    /// for all. A score is 1 less a mean of p-values, so that `-ln(1 - score)` has a tail close to exponential; its mean
+    /// excess above the 90th percentile says how fast it falls. An estimate, not the promise of the calibration.
+    #[must_use]
+    pub fn tail_p_value(&self, score: f64) -> f64 {
+        let calibration = self.calibration();
+        let scores = calibration.scores();
+        let evidence = |score: f64| -(1.0 - score).max(f64::EPSILON).ln();
+        let beyond = evidence(score) - evidence(calibration.max());
+        let p_value = calibration.p_value(score);
+        if beyond.is_nan() || beyond <= 0.0 {
+            return p_value;
+        }
+        let high = calibration.quantile(0.9);
+        let above = scores.partition_point(|other| *other < high);
+        let excesses: f64 = scores[above..].iter().map(|other| evidence(*other) - evidence(high)).sum();
+        let mean = (excesses / (scores.len() - above) as f64).max(1.0);
+        p_value * (-beyond / mean).exp()
+    }
+
     /// The features that speak most for `row` being anomalous, the strongest first, at most `top`.
     ///
     /// A share is the feature's part of all positive contributions to the ensemble. Features that do not speak for an

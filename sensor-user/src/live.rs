@@ -63,8 +63,8 @@ pub struct Live<C> {
     pub sampling: u32,
     /// Endpoints that are the sensor's own.
     pub own: OwnTraffic,
-    /// Where the baseline is kept.
-    pub baseline: BaselineFile,
+    /// Where the baselines of flows and of hosts are kept.
+    pub baselines: [BaselineFile; 2],
     /// Where new ones are fitted.
     pub fitting: Fitting,
     /// What is not reported.
@@ -157,7 +157,9 @@ impl<C: Clocks> Live<C> {
             events.extend(engine.finish(now));
         }
         self.fitting.tick(engine);
-        self.baseline.save_if_newer(engine.baseline());
+        let [flows, hosts] = &mut self.baselines;
+        flows.save_if_newer(engine.baseline());
+        hosts.save_if_newer(engine.host_anomaly().learner().baseline());
         let took = self.clocks.stopwatch().saturating_sub(begun);
         if took > self.interval {
             warn!(took_ms = took.as_millis(), "a tick took longer than the interval");

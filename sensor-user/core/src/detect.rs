@@ -3,11 +3,13 @@
 mod anomaly;
 mod brute_force;
 mod flood;
+mod host_anomaly;
 mod scan;
 
 pub use anomaly::{Anomaly, AnomalyParams};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use flood::{Flood, FloodKind, FloodParams};
+pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
 pub use scan::{Scan, ScanParams};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::arp::ArpTable;
 use crate::coverage::Held;
-use crate::detect::{self, Anomaly, AnomalyParams, Detector, Finding};
+use crate::detect::{self, Anomaly, AnomalyParams, Detector, Finding, HostAnomaly, HostAnomalyParams};
 use crate::features::host::{self, HostWindow, HostWindows};
 use crate::flow::{
     AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
@@ -40,8 +40,10 @@ pub struct EngineConfig {
     pub suppressed: Vec<Rule>,
     /// Endpoints of the sensor itself and of its receivers: served connections to them are its own traffic.
     pub own_endpoints: BTreeSet<(IpAddr, u16)>,
-    /// What was learned at an earlier run.
+    /// What was learned of flows at an earlier run.
     pub baseline: Option<Baseline>,
+    /// What was learned of hosts at an earlier run.
+    pub host_baseline: Option<Baseline>,
     /// Names what is not normal.
     pub classifier: Option<Arc<Classifier>>,
     /// Alerts a day that are acceptable, of those that are a matter of chance.
@@ -61,6 +63,7 @@ impl Default for EngineConfig {
             suppressed: Vec::new(),
             own_endpoints: BTreeSet::new(),
             baseline: None,
+            host_baseline: None,
             classifier: None,
             budget: AlertBudget::new(10.0).expect("ten is in range"),
             language: Language::default(),
@@ -79,6 +82,7 @@ pub struct Engine {
     roles: Roles,
     detectors: Vec<Box<dyn Detector>>,
     anomaly: Anomaly,
+    host_anomaly: HostAnomaly,
     book: Book,
     admission: Admission,
     suppressor: Suppressor,
@@ -97,11 +101,8 @@ impl Engine {
     /// An engine that has seen nothing.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
-        let anomaly = AnomalyParams {
-            learn: LearnParams { warmup: config.warmup, ..LearnParams::default() },
-            classifier: config.classifier,
-            ..AnomalyParams::default()
-        };
+        let learn = LearnParams { warmup: config.warmup, ..LearnParams::default() };
+        let anomaly = AnomalyParams { learn, classifier: config.classifier, ..AnomalyParams::default() };
         let mut suppressor = Suppressor::default();
         suppressor.set(config.suppressed);
         Self {
@@ -112,6 +113,10 @@ impl Engine {
             roles: Roles::default(),
             detectors: detect::all(),
             anomaly: Anomaly::new(anomaly, config.baseline),
+            host_anomaly: HostAnomaly::new(
+                HostAnomalyParams { learn, ..HostAnomalyParams::default() },
+                config.host_baseline,
+            ),
             book: Book::new(config.language),
             admission: Admission::new(config.budget),
             suppressor,
@@ -227,6 +232,7 @@ impl Engine {
         }
         let book = &self.book;
         findings.extend(self.anomaly.tick(now, |addr| book.involves(addr)));
+        findings.extend(self.host_anomaly.tick(now, &self.roles, |addr| book.involves(addr)));
         for finding in findings {
             events.extend(self.report(finding, now));
         }
@@ -247,6 +253,7 @@ impl Engine {
             && self.book.open().len() == 0
             && self.windows.is_empty()
             && self.anomaly.is_idle()
+            && self.host_anomaly.is_idle()
             && self.detectors.iter().all(|detector| detector.is_idle())
     }
 
@@ -353,7 +360,13 @@ impl Engine {
         self.anomaly().learner().baseline()
     }
 
-    /// The detector of what is not normal.
+    /// The detector of hosts that are not normal.
+    #[must_use]
+    pub const fn host_anomaly(&self) -> &HostAnomaly {
+        &self.host_anomaly
+    }
+
+    /// The detector of flows that are not normal.
     #[must_use]
     pub const fn anomaly(&self) -> &Anomaly {
         &self.anomaly
@@ -368,17 +381,21 @@ impl Engine {
     /// The fit of a new baseline, when one is due: [run](FitJob::run) it, on another thread or at once, and hand in what
     /// became of it.
     pub fn take_fit(&mut self) -> Option<FitJob> {
-        self.anomaly.learner_mut().take_job()
+        self.anomaly.learner_mut().take_job().or_else(|| self.host_anomaly.learner_mut().take_job())
     }
 
     /// Takes in what became of a fit.
     pub fn install(&mut self, fitted: Fitted) {
-        self.anomaly.learner_mut().install(fitted);
+        if fitted.schema() == self.anomaly.learner().schema() {
+            self.anomaly.learner_mut().install(fitted);
+        } else {
+            self.host_anomaly.learner_mut().install(fitted);
+        }
     }
 
     /// Fits when a fit is due, here and now.
     pub fn fit(&mut self) {
-        if let Some(job) = self.take_fit() {
+        while let Some(job) = self.take_fit() {
             self.install(job.run());
         }
     }
@@ -424,8 +441,9 @@ impl Engine {
     }
 
     fn note_windows(&mut self, now: Timestamp) {
-        let book = &mut self.book;
+        let (book, hosts) = (&mut self.book, &mut self.host_anomaly);
         self.windows.tick(now, |window| {
+            hosts.observe(window, book.involves(window.host));
             if book.is_subject(window.host) {
                 let name = format!("host_{}s", window.length.as_secs());
                 book.note(window.host, &name, &described(window));

@@ -74,6 +74,12 @@ impl Class {
         Self::Anomaly,
     ];
 
+    /// The class of an identifier.
+    #[must_use]
+    pub fn named(identifier: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == identifier)
+    }
+
     /// The stable identifier, e.g. `port_scan`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -20,7 +20,6 @@ use sensor_models::{
     Mark, Reservoir, ReservoirParams,
 };
 
-use crate::features::flow::{COLUMNS, FlowVector};
 use crate::time::Timestamp;
 
 /// When and from what a baseline is fitted.
@@ -72,6 +71,7 @@ const ROUND: u64 = 8;
 /// Keeps the baseline and everything the next one is made of.
 #[derive(Debug)]
 pub struct Learner {
+    schema: Schema,
     params: LearnParams,
     baseline: Option<Arc<Baseline>>,
     waiting: VecDeque<Waiting>,
@@ -90,11 +90,14 @@ pub struct Learner {
     latest: Option<Decision>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Names of the columns of a row: what is learned.
+pub type Schema = &'static [&'static str];
+
+#[derive(Clone, Debug)]
 struct Waiting {
     at: Timestamp,
     ends: [Addr; 2],
-    row: FlowVector,
+    row: Box<[f32]>,
 }
 
 /// A baseline to be fitted: needs nothing but processor time.
@@ -105,30 +108,33 @@ pub struct FitJob {
     feedback: FeedbackSet,
     champion: Option<Arc<Baseline>>,
     at: Timestamp,
+    schema: Schema,
     params: LearnParams,
 }
 
 /// What became of a [`FitJob`].
 #[derive(Debug)]
 pub struct Fitted {
+    schema: Schema,
     /// The new baseline, if it is to serve.
     serves: Option<Arc<Baseline>>,
     decision: Option<Decision>,
 }
 
 impl Learner {
-    /// Learns from now on; `baseline` is what was learned at an earlier run.
+    /// Learns rows of a schema from now on; `baseline` is what was learned at an earlier run.
     #[must_use]
-    pub fn new(params: LearnParams, baseline: Option<Baseline>) -> Self {
+    pub fn new(schema: Schema, params: LearnParams, baseline: Option<Baseline>) -> Self {
         let examination = params.rows.iter().sum::<usize>() / 4;
         let [days, minutes] = [0, 1].map(|which| (params.rows[which], params.half_lives[which], params.seed));
         Self {
+            schema,
             params,
             baseline: baseline.map(Arc::new),
             waiting: VecDeque::new(),
-            days: reservoir(days),
-            minutes: reservoir(minutes),
-            examination: reservoir((examination, params.half_lives[1], params.seed)),
+            days: reservoir(schema, days),
+            minutes: reservoir(schema, minutes),
+            examination: reservoir(schema, (examination, params.half_lives[1], params.seed)),
             learned: 0,
             lost: 0,
             drift: DriftParams::new().check().expect("the usual values are in range"),
@@ -139,6 +145,12 @@ impl Learner {
             running: false,
             latest: None,
         }
+    }
+
+    /// What is learned.
+    #[must_use]
+    pub const fn schema(&self) -> Schema {
+        self.schema
     }
 
     /// What is normal, once it is known.
@@ -161,7 +173,7 @@ impl Learner {
     /// P-value of a row, or what the user said of rows like it: a false positive is ordinary, a confirmed attack is as rare
     /// as can be. Nothing while nothing is known.
     #[must_use]
-    pub fn p_value(&self, row: &FlowVector, score: f64) -> Option<f64> {
+    pub fn p_value(&self, row: &[f32], score: f64) -> Option<f64> {
         let baseline = self.baseline()?;
         let calibration = baseline.calibration();
         Some(match self.feedback.width().and_then(|_| self.feedback.known(baseline.scaler(), row)) {
@@ -172,7 +184,7 @@ impl Learner {
     }
 
     /// Takes in a row of traffic that belongs to no incident, between `ends`, with its p-value if there is a baseline.
-    pub fn observe(&mut self, row: &FlowVector, ends: [Addr; 2], at: Timestamp, p_value: Option<f64>) {
+    pub fn observe(&mut self, row: &[f32], ends: [Addr; 2], at: Timestamp, p_value: Option<f64>) {
         if self.params.warmup.is_zero() {
             return;
         }
@@ -182,7 +194,7 @@ impl Learner {
             self.next_fit = self.next_fit.map(|due| due.min(soon));
         }
         if self.waiting.len() < self.params.waiting {
-            self.waiting.push_back(Waiting { at, ends, row: *row });
+            self.waiting.push_back(Waiting { at, ends, row: row.into() });
         } else {
             self.lost += 1;
         }
@@ -192,7 +204,7 @@ impl Learner {
     ///
     /// # Errors
     /// A row with a value that is not finite.
-    pub fn mark(&mut self, mark: Mark, row: &FlowVector) -> Result<(), sensor_models::FeedbackError> {
+    pub fn mark(&mut self, mark: Mark, row: &[f32]) -> Result<(), sensor_models::FeedbackError> {
         self.feedback.mark(mark, row)
     }
 
@@ -280,6 +292,7 @@ impl Learner {
             feedback: self.feedback.clone(),
             champion: self.baseline.clone(),
             at,
+            schema: self.schema,
             params: self.params,
         }
     }
@@ -290,19 +303,19 @@ impl FitJob {
     #[must_use]
     pub fn run(&self) -> Fitted {
         let params = BaselineParams::new().seed(self.params.seed).check().expect("the usual values are in range");
-        let Ok(new) = params.fit_marked(&COLUMNS, self.rows.view(), self.at.secs(), &self.feedback) else {
-            return Fitted { serves: None, decision: None };
+        let Ok(new) = params.fit_marked(self.schema, self.rows.view(), self.at.secs(), &self.feedback) else {
+            return Fitted { schema: self.schema, serves: None, decision: None };
         };
         let decision = self.champion.as_deref().and_then(|champion| self.decide(champion, &new));
         let serves = decision.is_none_or(|decision| decision.reason.promotes());
-        Fitted { serves: serves.then(|| Arc::new(new)), decision }
+        Fitted { schema: self.schema, serves: serves.then(|| Arc::new(new)), decision }
     }
 
     fn decide(&self, champion: &Baseline, challenger: &Baseline) -> Option<Decision> {
         let attacks: Vec<f32> = self.feedback.rows(Mark::Attack).flatten().copied().collect();
         let evidence = Evidence {
             normal: self.examination.view(),
-            attacks: ArrayView2::from_shape((attacks.len() / COLUMNS.len(), COLUMNS.len()), &attacks).ok()?,
+            attacks: ArrayView2::from_shape((attacks.len() / self.schema.len(), self.schema.len()), &attacks).ok()?,
         };
         let (old, new) = (|row: &[f32]| champion.p_value(row), |row: &[f32]| challenger.p_value(row));
         let old = Contender { p_value: &old, calibration: champion.calibration().len() };
@@ -313,6 +326,12 @@ impl FitJob {
 }
 
 impl Fitted {
+    /// What was learned.
+    #[must_use]
+    pub const fn schema(&self) -> Schema {
+        self.schema
+    }
+
     /// Why it is to serve, or not; nothing if there was no baseline before.
     #[must_use]
     pub const fn decision(&self) -> Option<&Decision> {
@@ -320,8 +339,8 @@ impl Fitted {
     }
 }
 
-fn reservoir((rows, half_life, seed): (usize, Duration, u64)) -> Reservoir {
-    let params = ReservoirParams::new(COLUMNS.len()).capacity(rows).half_life(half_life.as_secs_f64()).seed(seed);
+fn reservoir(schema: Schema, (rows, half_life, seed): (usize, Duration, u64)) -> Reservoir {
+    let params = ReservoirParams::new(schema.len()).capacity(rows).half_life(half_life.as_secs_f64()).seed(seed);
     Reservoir::new(params.check().expect("the sizes of a learner are in range"))
 }
 

@@ -61,8 +61,8 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let notifier = Notifier::start(&config.notify, &wiring)?;
     let own = own_addresses().context("list this host's addresses")?;
     let own = OwnTraffic::follow(endpoints(&config.notify), listening, own);
-    let mut baseline = BaselineFile::in_dir(&config.state_dir);
-    let saved = if args.fresh { None } else { baseline.load() };
+    let mut baselines = [BaselineFile::of_flows(&config.state_dir), BaselineFile::of_hosts(&config.state_dir)];
+    let [saved, saved_hosts] = baselines.each_mut().map(|file| if args.fresh { None } else { file.load() });
 
     let seed = RandomState::new().hash_one(std::process::id());
     let mut source = KernelSource::load(LoadOptions {
@@ -79,14 +79,19 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let watch = Watch::start(&specs, programs, &mut source, SystemClocks.stopwatch())?;
     source.remove_stale_links().context("detach from what is not watched any more")?;
     let mut live = Live {
-        engine: Engine::new(EngineConfig { baseline: saved, own_endpoints: own.current(), ..engine_config(config) }),
+        engine: Engine::new(EngineConfig {
+            baseline: saved,
+            host_baseline: saved_hosts,
+            own_endpoints: own.current(),
+            ..engine_config(config)
+        }),
         source,
         watch,
         clocks: SystemClocks,
         interval: config.interval.get(),
         sampling: config.kernel.sampling.get(),
         own,
-        baseline,
+        baselines,
         fitting: Fitting::default(),
         mutes: Follower::new(config.state_dir.clone(), suppressed(config)),
     };

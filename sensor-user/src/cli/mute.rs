@@ -81,8 +81,7 @@ pub struct AddArgs {
 
 fn class(text: &str) -> Result<Class, String> {
     let known = || Class::ALL.map(Class::as_str).join(", ");
-    let found = Class::ALL.into_iter().find(|class| class.as_str() == text);
-    found.ok_or_else(|| format!("there is no such class; there are {}", known()))
+    Class::named(text).ok_or_else(|| format!("there is no such class; there are {}", known()))
 }
 
 fn span(text: &str) -> Result<std::time::Duration, String> {

@@ -1,43 +1,55 @@
-//! The baseline between two runs: a file in the state directory, replaced atomically.
+//! The baselines between two runs: each a file in the state directory, replaced atomically.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Error, Result};
-use sensor_core::features::flow::COLUMNS;
+use sensor_core::features::{flow, host};
+use sensor_core::learn::Schema;
 use sensor_models::Baseline;
 use tracing::{info, warn};
 
 use crate::atomic;
 
-/// Where the baseline is kept, if anywhere.
+/// Where a baseline is kept.
 #[derive(Debug)]
 pub struct BaselineFile {
-    path: Option<PathBuf>,
+    path: PathBuf,
+    schema: Schema,
+    /// What it is a baseline of, in messages.
+    of: &'static str,
     saved_at_s: u64,
 }
 
 impl BaselineFile {
-    /// Name of the file in the state directory.
-    pub const NAME: &str = "baseline.leuko";
+    /// Name of the baseline of flows in the state directory.
+    pub const FLOWS: &str = "baseline.leuko";
+    /// Name of the baseline of hosts in the state directory.
+    pub const HOSTS: &str = "hosts.leuko";
 
-    /// In a state directory.
+    /// The baseline of flows, in a state directory.
     #[must_use]
-    pub fn in_dir(state_dir: &Path) -> Self {
-        Self { path: Some(state_dir.join(Self::NAME)), saved_at_s: 0 }
+    pub fn of_flows(state_dir: &Path) -> Self {
+        Self { path: state_dir.join(Self::FLOWS), schema: &flow::COLUMNS, of: "flows", saved_at_s: 0 }
+    }
+
+    /// The baseline of what hosts do in a minute, in a state directory.
+    #[must_use]
+    pub fn of_hosts(state_dir: &Path) -> Self {
+        Self { path: state_dir.join(Self::HOSTS), schema: &host::COLUMNS, of: "hosts", saved_at_s: 0 }
     }
 
     /// The baseline of the last run; nothing when there is none yet. One that cannot be used is set aside with a
     /// warning: the sensor learns anew.
     pub fn load(&mut self) -> Option<Baseline> {
-        let path = self.path.as_ref()?;
+        let path = &self.path;
         if !path.exists() {
             return None;
         }
-        match read(path) {
+        match read_as(path, self.schema) {
             Ok(baseline) => {
                 self.saved_at_s = baseline.training().trained_at_s;
-                info!(path = %path.display(), flows = baseline.training().rows, "loaded the baseline");
+                info!(path = %path.display(), of = self.of, rows = baseline.training().rows, "loaded the baseline");
                 Some(baseline)
             }
             Err(error) => {
@@ -60,27 +72,31 @@ impl BaselineFile {
 
     /// Saves a baseline. A failure is a warning: detection goes on, and the next fit is tried again.
     pub fn save(&mut self, baseline: Option<&Baseline>) {
-        let (Some(path), Some(baseline)) = (&self.path, baseline) else {
+        let (path, Some(baseline)) = (&self.path, baseline) else {
             return;
         };
         match baseline.to_bytes().map_err(Error::from).and_then(|bytes| write(path, &bytes)) {
             Ok(()) => {
                 self.saved_at_s = baseline.training().trained_at_s;
-                info!(path = %path.display(), flows = baseline.training().rows, "saved the baseline");
+                info!(path = %path.display(), of = self.of, rows = baseline.training().rows, "saved the baseline");
             }
             Err(error) => warn!(error = format!("{error:#}"), "cannot save the baseline"),
         }
     }
 }
 
-/// Reads a baseline that fits this build's features.
+/// Reads a baseline of flows that fits this build's features.
 ///
 /// # Errors
 /// When the file cannot be read, is damaged, or was made for other features.
 pub fn read(path: &Path) -> Result<Baseline> {
+    read_as(path, &flow::COLUMNS)
+}
+
+fn read_as(path: &Path, schema: Schema) -> Result<Baseline> {
     let context = || format!("read the baseline {}", path.display());
     let baseline = Baseline::from_bytes(&fs::read(path).with_context(context)?).with_context(context)?;
-    baseline.expect_schema(&COLUMNS).with_context(context)?;
+    baseline.expect_schema(schema).with_context(context)?;
     Ok(baseline)
 }
 
@@ -93,6 +109,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sensor_core::features::flow::COLUMNS;
     use sensor_models::BaselineParams;
 
     fn baseline(trained_at_s: u64) -> Baseline {
@@ -105,18 +122,18 @@ mod tests {
     fn the_next_run_finds_what_the_last_one_learned() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("made/when/needed");
-        let mut file = BaselineFile::in_dir(&state);
+        let mut file = BaselineFile::of_flows(&state);
         assert!(file.load().is_none());
         file.save_if_newer(Some(&baseline(100)));
-        assert_eq!(BaselineFile::in_dir(&state).load(), Some(baseline(100)));
+        assert_eq!(BaselineFile::of_flows(&state).load(), Some(baseline(100)));
     }
 
     #[test]
     fn only_a_newer_baseline_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = BaselineFile::in_dir(dir.path());
+        let mut file = BaselineFile::of_flows(dir.path());
         file.save_if_newer(Some(&baseline(100)));
-        fs::remove_file(dir.path().join(BaselineFile::NAME)).unwrap();
+        fs::remove_file(dir.path().join(BaselineFile::FLOWS)).unwrap();
         file.save_if_newer(Some(&baseline(100)));
         assert!(file.load().is_none());
         file.save_if_newer(Some(&baseline(101)));
@@ -126,9 +143,9 @@ mod tests {
     #[test]
     fn a_damaged_baseline_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(BaselineFile::NAME);
+        let path = dir.path().join(BaselineFile::FLOWS);
         fs::write(&path, b"not a baseline").unwrap();
-        assert!(BaselineFile::in_dir(dir.path()).load().is_none());
+        assert!(BaselineFile::of_flows(dir.path()).load().is_none());
         assert!(!path.exists());
         assert_eq!(fs::read(path.with_extension("unusable")).unwrap(), b"not a baseline");
     }

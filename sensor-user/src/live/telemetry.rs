@@ -125,10 +125,11 @@ impl Telemetry {
 
     fn feed_learning(&mut self, engine: &Engine) {
         let anomaly = engine.anomaly();
+        let learners = [anomaly.learner(), engine.host_anomaly().learner()];
         let now = Learning {
             not_scored: anomaly.passed_over(),
-            not_learned: anomaly.learner().lost(),
-            drifts: anomaly.learner().drifts(),
+            not_learned: learners.iter().map(|learner| learner.lost()).sum(),
+            drifts: learners.iter().map(|learner| learner.drifts()).sum(),
         };
         let before = std::mem::replace(&mut self.learning, now);
         self.metrics.anomaly(Learning {

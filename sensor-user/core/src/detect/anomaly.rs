@@ -38,6 +38,8 @@ pub struct AnomalyParams {
     pub window: Duration,
     /// Hosts followed at once.
     pub hosts: usize,
+    /// Mean probability from which the classifier's word for most of the rare flows is taken.
+    pub sure: f64,
     /// Flows scored at a tick; of more, an even selection is.
     pub scored: usize,
 }
@@ -52,6 +54,7 @@ impl Default for AnomalyParams {
             min_share: 0.5,
             window: Duration::from_secs(60),
             hosts: 65_536,
+            sure: 0.9,
             scored: 1000,
         }
     }
@@ -121,7 +124,7 @@ impl Anomaly {
     #[must_use]
     pub fn new(params: AnomalyParams, baseline: Option<Baseline>) -> Self {
         Self {
-            learner: Learner::new(params.learn, baseline),
+            learner: Learner::new(&COLUMNS, params.learn, baseline),
             params,
             selection: Selection::default(),
             hosts: HashMap::new(),
@@ -267,9 +270,11 @@ impl Anomaly {
         ]);
         evidence
             .extend(self.would_be_normal_if(&host.rarest.1).map(|changes| ("would_be_normal_if".to_owned(), changes)));
-        evidence.extend(self.resembles(host).map(|class| ("resembles".to_owned(), class)));
+        let resembles = self.resembles(host);
+        let class = resembles.as_ref().and_then(|((class, sure), _)| class.filter(|_| *sure));
+        evidence.extend(resembles.map(|(_, value)| ("resembles".to_owned(), value)));
         Some(Finding {
-            class: Class::Anomaly,
+            class: class.unwrap_or(Class::Anomaly),
             subject: addr,
             severity: Severity::Low,
             attackers: BTreeSet::from([addr]),
@@ -293,13 +298,16 @@ impl Anomaly {
         found.normal.then(|| found.changes.iter().map(described).collect())
     }
 
-    /// The class of attack that most of the rare flows look like.
-    fn resembles(&self, host: &Host) -> Option<Value> {
+    /// The class of attack that most of the rare flows look like, and whether the classifier is sure of it.
+    fn resembles(&self, host: &Host) -> Option<((Option<Class>, bool), Value)> {
         let classifier = self.params.classifier.as_ref()?;
         let (class, (flows, sum)) = host.classes.iter().max_by_key(|(_, (flows, _))| *flows)?;
+        let name = &classifier.classes()[usize::from(*class)];
+        let probability = sum / f64::from(*flows);
+        let sure = probability >= self.params.sure && f64::from(*flows) >= self.params.sure * f64::from(host.rare);
         (2 * flows > host.rare).then(|| {
-            let name = &classifier.classes()[usize::from(*class)];
-            json!({ "class": name, "flows": flows, "probability": rounded(sum / f64::from(*flows)) })
+            let value = json!({ "class": name, "flows": flows, "probability": rounded(probability) });
+            ((Class::named(name), sure), value)
         })
     }
 }

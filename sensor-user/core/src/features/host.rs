@@ -1,4 +1,4 @@
-//! Vectors of one host over a window of 1, 10 or 60 seconds: what it did, and what was done to it.
+//! Vectors of one host over a window of 1 second to 1 hour: what it did, and what was done to it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub const COLUMNS: [&str; 13] = [
 pub type HostVector = [f32; COLUMNS.len()];
 
 /// Window lengths.
-pub const LENGTHS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
+pub const LENGTHS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(3600)];
 
 /// The vector of one host in one window that has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 use sensor_models::Reason;
 
 use super::*;
+use crate::features::flow::{COLUMNS, FlowVector};
 
 fn addr(host: u8) -> Addr {
     std::net::IpAddr::from([10, 0, 0, host]).into()
@@ -27,7 +28,7 @@ struct Traffic {
 
 impl Traffic {
     fn new(params: LearnParams) -> Self {
-        Self { learner: Learner::new(params, None), now: Timestamp::from_secs(1_700_000_000), rows: 0 }
+        Self { learner: Learner::new(&COLUMNS, params, None), now: Timestamp::from_secs(1_700_000_000), rows: 0 }
     }
 
     /// Seconds of 20 rows each, and the fits that come due.
