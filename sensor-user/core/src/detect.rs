@@ -2,14 +2,18 @@
 
 mod anomaly;
 mod brute_force;
+mod exfiltration;
 mod flood;
 mod host_anomaly;
+mod lateral_movement;
 mod scan;
 
 pub use anomaly::{Anomaly, AnomalyParams};
 pub use brute_force::{BruteForce, BruteForceParams};
+pub use exfiltration::{Exfiltration, ExfiltrationParams};
 pub use flood::{Flood, FloodKind, FloodParams};
 pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
+pub use lateral_movement::{LateralMovement, LateralMovementParams};
 pub use scan::{Scan, ScanParams};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +56,8 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Icmp),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
+        Box::new(Exfiltration::new(ExfiltrationParams::default())),
+        Box::new(LateralMovement::new(LateralMovementParams::default())),
     ]
 }
 

@@ -27,6 +27,9 @@ use crate::learn::{FitJob, Fitted, LearnParams};
 use crate::roles::Roles;
 use crate::time::Timestamp;
 
+/// Hosts of a finding whose roles are told.
+const ROLES: usize = 16;
+
 /// What the user decides.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -405,6 +408,7 @@ impl Engine {
             return;
         }
         self.windows.observe(event);
+        self.roles.observe(event);
         self.detectors.iter_mut().for_each(|detector| detector.observe(event));
     }
 
@@ -435,6 +439,14 @@ impl Engine {
         if let Some(chance) = finding.chance {
             let log10 = chance.log_p / std::f64::consts::LN_10;
             finding.evidence.insert(P_VALUE.to_owned(), json!((log10 * 10.0).round() / 10.0));
+        }
+        let roles = finding.attackers.iter().chain(&finding.victims).take(ROLES).filter_map(|&addr| {
+            let roles = self.roles.of(addr);
+            (!roles.is_empty()).then(|| (IpAddr::from(addr).to_string(), json!(roles)))
+        });
+        let roles: serde_json::Map<String, Value> = roles.collect();
+        if !roles.is_empty() {
+            finding.evidence.insert("roles".to_owned(), roles.into());
         }
         let table = &self.table;
         self.book.report(finding, now, |finding| sample(table, finding))

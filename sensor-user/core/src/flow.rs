@@ -104,6 +104,8 @@ pub struct FlowEvent {
     pub received_lengths: Lengths,
     /// TCP: how often the client announced a window of zero since the flow began, modulo 2^16; likewise.
     pub zero_windows: u16,
+    /// Latest TTL or hop limit of a packet from the client; likewise.
+    pub client_ttl: u8,
     /// Whose payload came first.
     pub first_speaker: Option<Side>,
     /// TCP: a FIN or RST was seen.

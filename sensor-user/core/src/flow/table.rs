@@ -357,6 +357,7 @@ impl Entry {
             sent_lengths: lengths(view.sent()),
             received_lengths: lengths(view.received()),
             zero_windows: view.sent().zero_windows,
+            client_ttl: slot.ttl[self.client.index()],
             closing_is_new: self.closing && !was_closing,
             ..event
         }
@@ -386,6 +387,7 @@ impl Entry {
             sent_lengths: Lengths::default(),
             received_lengths: Lengths::default(),
             zero_windows: 0,
+            client_ttl: 0,
             first_speaker: self.first_speaker,
             closing: self.closing,
             closing_is_new: false,
