@@ -109,7 +109,11 @@ pub fn observe(path: &Path, engine: EngineConfig) -> Result<Observed> {
     Ok(Observed { incidents: incidents.into_values().collect(), seconds })
 }
 
-/// Does `work` for every item on all cores; the results are in the order of the items.
+/// How often progress is told, in items.
+const TOLD_EVERY: usize = 25;
+
+/// Does `work` for every item on all cores; the results are in the order of the items. Tells on standard error how far it
+/// is.
 ///
 /// # Errors
 /// The first failure, by the order of the items.
@@ -124,7 +128,11 @@ pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R>
                     && let Some(item) = items.get(at)
                 {
                     let result = work(item);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.insert(at, result);
+                    if done.len().is_multiple_of(TOLD_EVERY) || done.len() == items.len() {
+                        eprintln!("{} of {} done", done.len(), items.len());
+                    }
                 }
             });
         }

@@ -186,8 +186,8 @@ impl Hosts {
                 hosts.add(claimed)?;
             }
             if !remark {
-                let words = part.split([',', '+']).map(str::trim).filter(|word| !word.is_empty());
-                words.map(|word| hosts.add(word)).collect::<Result<()>>()?;
+                let mut words = part.split([',', '+']).map(str::trim).filter(|word| !word.is_empty());
+                words.try_for_each(|word| hosts.add(word))?;
             }
         }
         hosts.unlisted = text.trim_start().starts_with('(');
