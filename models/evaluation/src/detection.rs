@@ -4,6 +4,7 @@
 //! - [`observe`]: what Leuko says of a capture.
 //! - [`captures`]: one attack a capture, or none.
 //! - [`mixed`]: attacks amid benign traffic.
+//! - [`beacons`]: where true beacons are among regular calls.
 //! - [`robustness`]: whether it hangs on the value of any one parameter.
 //! - [`card`]: the result as Markdown.
 //!
@@ -16,6 +17,8 @@ pub mod observe;
 pub mod captures;
 pub mod mixed;
 
+pub mod beacons;
+
 pub mod robustness;
 
 pub mod card;
@@ -23,12 +26,14 @@ pub mod card;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use sensor_core::engine::EngineConfig;
 use serde::Serialize;
 
+use beacons::{BeaconReport, CONTROLLED, UNCONTROLLED};
 use captures::{AttackReport, BenignReport};
 use mixed::{HostWindows, MixedReport};
 use observe::{Observed, in_parallel, observe};
@@ -57,6 +62,8 @@ pub struct Measured {
     pub benign: Vec<BenignReport>,
     /// The capture with many.
     pub mixed: MixedReport,
+    /// Candidates for beacons.
+    pub beacons: BeaconReport,
 }
 
 /// The figures by which detection is judged.
@@ -108,32 +115,39 @@ impl Material {
         })
     }
 
-    /// Replays every capture on all cores and judges what is said.
+    /// Replays every capture and log on all cores and judges what is said.
     ///
     /// # Errors
-    /// A capture that cannot be opened.
+    /// A file that cannot be opened.
     pub fn measure(&self, engine: &EngineConfig) -> Result<Measured> {
-        let files = self.captures.iter().map(|capture| &*capture.file);
+        let captures = self.captures.iter().map(|capture| &*capture.file);
+        let logs = CONTROLLED.iter().map(|truth| truth.file).chain(UNCONTROLLED);
         // The longest first, so that no core waits for it at the end.
-        let files: Vec<&str> = [mixed::CAPTURE].into_iter().chain(files).collect();
-        let mut observed = in_parallel(&files, |file| {
-            observe(&self.data.join(file), engine.clone()).with_context(|| format!("replay {file}"))
-        })?
-        .into_iter();
-        let mixed = observed.next().context("the mixed capture is first")?;
-        Ok(self.judge(observed, &mixed))
-    }
-
-    fn judge(&self, observed: impl Iterator<Item = Observed>, mixed: &Observed) -> Measured {
-        let (mut attacks, mut benign) = (Vec::new(), Vec::new());
-        for (capture, observed) in self.captures.iter().zip(observed) {
-            match &capture.attack {
-                Some(attack) => attacks.push(AttackReport::of(capture, attack, &observed)),
-                None => benign.push(BenignReport::of(capture, &observed)),
+        let mut files: Vec<&str> = [mixed::CAPTURE].into_iter().chain(captures).collect();
+        for log in logs {
+            if !files.contains(&log) {
+                files.push(log);
             }
         }
-        let mixed = MixedReport::of(&self.events, &self.windows, mixed);
-        Measured { summary: Summary::of(&attacks, &benign, &mixed), attacks, benign, mixed }
+        let observed = in_parallel(&files, |file| {
+            observe(&self.data.join(file), engine.clone()).with_context(|| format!("replay {file}"))
+        })?;
+        self.judge(&files.into_iter().zip(observed).collect())
+    }
+
+    fn judge(&self, observed: &BTreeMap<&str, Observed>) -> Result<Measured> {
+        let of = |file: &str| observed.get(file).with_context(|| format!("{file} was not replayed"));
+        let (mut attacks, mut benign) = (Vec::new(), Vec::new());
+        for capture in &self.captures {
+            match &capture.attack {
+                Some(attack) => attacks.push(AttackReport::of(capture, attack, of(&capture.file)?)),
+                None => benign.push(BenignReport::of(capture, of(&capture.file)?)),
+            }
+        }
+        let mixed = MixedReport::of(&self.events, &self.windows, of(mixed::CAPTURE)?);
+        let honest = benign.iter().map(|capture| &*capture.file).chain(UNCONTROLLED);
+        let beacons = BeaconReport::of(observed, honest);
+        Ok(Measured { summary: Summary::of(&attacks, &benign, &mixed), attacks, benign, mixed, beacons })
     }
 }
 
@@ -189,23 +203,24 @@ mod tests {
 
     #[test]
     fn attacks_apart_are_not_among_those_counted() {
-        let capture = |attack: Option<Attack>| Labelled {
-            file: "a.pcap".to_owned(),
+        let capture = |(file, attack): (&str, Option<Attack>)| Labelled {
+            file: file.to_owned(),
             label: attack.as_ref().map_or("benign", |attack| &*attack.label).to_owned(),
             attack,
             rest_is_benign: true,
         };
         let from = |label| Some(attack(label, "10.0.0.1", "10.0.0.2", (100, 110)));
+        let labelled = [("a", from("scan_udp")), ("b", from("web_sqli")), ("c", from("icmp_tunnel")), ("d", None)];
         let material = Material {
             data: PathBuf::new(),
-            captures: [from("scan_udp"), from("web_sqli"), from("icmp_tunnel"), None].map(capture).into(),
+            captures: labelled.map(capture).into(),
             events: vec![],
             windows: HostWindows::default(),
         };
-        let observed = |incidents| Observed { incidents, seconds: 1800.0 };
-        let scan = || seen("port_scan", &["10.0.0.1"], &["10.0.0.2"], 101);
-        let all = [vec![scan()], vec![scan()], vec![scan()], vec![scan()]].map(observed);
-        let summary = material.judge(all.into_iter(), &observed(vec![scan()])).summary;
+        let scan = seen("port_scan", &["10.0.0.1"], &["10.0.0.2"], 101);
+        let observed = Observed { incidents: vec![scan], seconds: 1800.0, beacons: vec![] };
+        let all = ["a", "b", "c", "d", mixed::CAPTURE].map(|file| (file, observed.clone()));
+        let summary = material.judge(&all.into()).unwrap().summary;
         assert_eq!((summary.attacks, summary.detected), (2, 1));
         assert_eq!((summary.apart, summary.apart_detected), (1, 0));
         assert_eq!((summary.median_s_loud, summary.median_s), (Some(1.0), Some(1.0)));

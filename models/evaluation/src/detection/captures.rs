@@ -114,7 +114,7 @@ mod tests {
         let file = "a.pcap".to_owned();
         let label = attack.label.clone();
         let capture = Labelled { file, label, attack: Some(attack.clone()), rest_is_benign };
-        AttackReport::of(&capture, attack, &Observed { incidents, seconds: 60.0 })
+        AttackReport::of(&capture, attack, &Observed { incidents, seconds: 60.0, beacons: vec![] })
     }
 
     #[test]

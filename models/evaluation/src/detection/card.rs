@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::beacons::{BeaconReport, Place, Uncontrolled};
 use super::captures::{AttackReport, BenignReport};
 use super::mixed::MixedReport;
 use super::robustness::Change;
@@ -21,6 +22,7 @@ pub fn markdown(measured: &Measured) -> String {
     write_attacks(&mut card, &apart);
     write_benign(&mut card, &measured.benign);
     write_mixed(&mut card, &measured.mixed);
+    write_beacons(&mut card, &measured.beacons);
     card
 }
 
@@ -153,6 +155,42 @@ fn write_mixed(card: &mut String, mixed: &MixedReport) {
         let (attackers, victims) = (list(&seen.attackers), list(&seen.victims));
         let _ = writeln!(card, "| {} | {:.0} s | {attackers} | {victims} |", seen.class, seen.seconds);
     }
+}
+
+const BEACONS: &str = "
+## Beacons
+
+Candidates are services that a host calls more or less regularly, in order of their score. *Overall*: the rank among all
+candidates of the benign captures and of two days of hosts that are attacked but controlled by nobody.
+
+| file | true beacon | rank | overall | score | interval | jitter | reported |
+|---|---|--:|--:|--:|--:|--:|---|
+";
+
+fn write_beacons(card: &mut String, beacons: &BeaconReport) {
+    card.push_str(BEACONS);
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    for truth in &beacons.controlled {
+        let place = truth.found.as_ref().map_or("**none** | | | | | ".to_owned(), |place| {
+            let Place { rank, overall_rank, score, interval_s, jitter, reported } = place;
+            let reported = yes(*reported);
+            let of = truth.candidates;
+            format!("{rank} of {of} | {overall_rank} | {score:.2} | {interval_s:.1} s | {jitter:.2} | {reported}")
+        });
+        let _ = writeln!(card, "| {} | {} | {place} |", name(&truth.file), truth.about);
+    }
+    card.push_str("\nThe ten files with the best candidates where nobody is controlled:\n\n");
+    card.push_str("| file | candidates | best score | reported |\n|---|--:|--:|--:|\n");
+    for other in beacons.uncontrolled.iter().take(10) {
+        let Uncontrolled { file, candidates, best_score, reported } = other;
+        let _ = writeln!(card, "| {} | {candidates} | {best_score:.2} | {reported} |", name(file));
+    }
+}
+
+/// A capture by its file, a log by its folder.
+fn name(file: &str) -> &str {
+    let is_folder = |part: &&str| !part.contains("conn.log") && *part != "data";
+    if file.contains("conn.log") { file.rsplit('/').find(is_folder).unwrap_or(file) } else { short(file) }
 }
 
 /// The card of what other values of parameters change.

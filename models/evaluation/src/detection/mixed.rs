@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn judge(events: &[Attack], incidents: Vec<Seen>) -> MixedReport {
-        MixedReport::of(events, &windows(&[]), &Observed { incidents, seconds: 7200.0 })
+        MixedReport::of(events, &windows(&[]), &Observed { incidents, seconds: 7200.0, beacons: vec![] })
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
     fn host_windows_count_if_benign_and_are_flagged_while_an_incident_is_open() {
         let of = [("10.0.0.1", 60, true), ("10.0.0.2", 60, false), ("10.0.0.2", 120, false), ("10.0.0.9", 60, false)];
         let incidents = vec![Seen { closed_at: at(119), ..seen("beacon", &["10.0.0.1"], &["10.0.0.2"], 61) }];
-        let report = MixedReport::of(&[], &windows(&of), &Observed { incidents, seconds: 0.0 });
+        let report = MixedReport::of(&[], &windows(&of), &Observed { incidents, seconds: 0.0, beacons: vec![] });
         assert_eq!((report.benign_windows, report.flagged_windows), (3, 1));
         assert_eq!(report.false_incidents[0].seconds, 61.0);
     }

@@ -11,8 +11,9 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use leuko::config::Config;
-use leuko::replay::{Output, ReplayOptions, replay};
-use leuko::source::pcap::Capture;
+use leuko::replay::{Output, ReplayOptions, replay, replay_connections};
+use leuko::source::input::Input;
+use sensor_core::contract::BeaconLine;
 use sensor_core::engine::EngineConfig;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::time::Timestamp;
@@ -45,6 +46,8 @@ pub struct Observed {
     pub incidents: Vec<Seen>,
     /// Event time of the capture, seconds.
     pub seconds: f64,
+    /// Candidates for beacons, most regular first.
+    pub beacons: Vec<BeaconLine>,
 }
 
 impl Seen {
@@ -87,26 +90,31 @@ pub fn usual() -> EngineConfig {
     }
 }
 
-/// Replays a capture.
+/// Replays a capture or a connection log.
 ///
 /// # Errors
-/// A capture that cannot be opened. One that is damaged is observed up to there.
+/// A file that cannot be opened. One that is damaged is observed up to there.
 pub fn observe(path: &Path, engine: EngineConfig) -> Result<Observed> {
-    let mut capture = Capture::open(path).with_context(|| format!("open {}", path.display()))?;
+    let input = Input::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut incidents: BTreeMap<(Timestamp, String), Seen> = BTreeMap::new();
-    let mut seconds = 0.0;
+    let (mut seconds, mut beacons) = (0.0, Vec::new());
     let emit = |output| {
         match output {
             Output::Incident(event) => {
                 incidents.insert((event.incident.detected_at, event.incident.id.clone()), Seen::of(event));
             }
             Output::Flow(_) => {}
+            Output::Beacon(beacon) => beacons.push(beacon),
             Output::Summary(summary) => seconds = summary.duration_s,
         }
         Ok::<(), Infallible>(())
     };
-    let Ok(_) = replay(&mut capture, ReplayOptions { engine, ..ReplayOptions::default() }, emit);
-    Ok(Observed { incidents: incidents.into_values().collect(), seconds })
+    let options = ReplayOptions { engine, beacons: usize::MAX, ..ReplayOptions::default() };
+    let Ok(_) = match input {
+        Input::Capture(mut capture) => replay(&mut capture, options, emit),
+        Input::Log(log) => replay_connections(log.connections, options, emit),
+    };
+    Ok(Observed { incidents: incidents.into_values().collect(), seconds, beacons })
 }
 
 /// How often progress is told, in items.

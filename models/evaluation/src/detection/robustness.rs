@@ -107,7 +107,7 @@ mod tests {
     use super::super::testing::{attack, seen};
     use super::super::truth::Labelled;
     use super::*;
-    use crate::detection::mixed::HostWindows;
+    use crate::detection::mixed::{self, HostWindows};
     use crate::detection::observe::{Observed, Seen};
 
     fn measured(incidents: Vec<Seen>) -> Measured {
@@ -120,8 +120,9 @@ mod tests {
             events: vec![attack],
             windows: HostWindows::default(),
         };
-        let observed = Observed { incidents, seconds: 60.0 };
-        material.judge([observed.clone(), observed.clone()].into_iter(), &observed)
+        let observed = Observed { incidents, seconds: 60.0, beacons: vec![] };
+        let all = ["attack.pcap", "benign.pcap", mixed::CAPTURE].map(|file| (file, observed.clone()));
+        material.judge(&all.into()).unwrap()
     }
 
     #[test]
