@@ -242,3 +242,49 @@ fn short(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     [".pcapng", ".pcap", ".cap"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{attack, seen};
+    use super::super::truth::Labelled;
+    use super::super::{Material, mixed, observe::Observed};
+    use super::*;
+
+    #[test]
+    fn every_table_has_rows_as_wide_as_its_head_and_says_what_was_missed() {
+        let capture = |(file, label): (&str, &str)| Labelled {
+            file: file.to_owned(),
+            label: label.to_owned(),
+            attack: (label != "benign").then(|| attack(label, "10.0.0.1", "10.0.0.2", (100, 110))),
+            rest_is_benign: true,
+        };
+        let files = ["a/found.pcap", "a/lost.pcapng", "a/apart.pcap", "b/noisy.pcap"];
+        let labels = ["scan_udp", "icmp_tunnel", "web_sqli", "benign"];
+        let material = Material {
+            data: "/none".into(),
+            captures: files.into_iter().zip(labels).map(capture).collect(),
+            events: vec![attack("scan_udp", "10.0.0.1", "10.0.0.2", (9000, 9010))],
+            windows: mixed::HostWindows::default(),
+        };
+        let scan = || seen("port_scan", &["10.0.0.1"], &["10.0.0.2"], 101);
+        let observed = Observed { incidents: vec![scan(), scan()], seconds: 1800.0, beacons: vec![] };
+        let all = files.into_iter().chain([mixed::CAPTURE]).map(|file| (file, observed.clone())).collect();
+        let card = markdown(&material.judge(&all).unwrap());
+        for expected in [
+            "| attack captures found | 1/2 | 26/28 | missed |",
+            "| found | scan_udp | port_scan | 1.00 s | right | right | 1 duplicate |",
+            "| lost | icmp_tunnel | **missed** (icmp_tunnel) | | |  | misnamed: 2 port_scan |",
+            "| apart | web_sqli | **missed** (anomaly) | | |  | misnamed: 2 port_scan |",
+            "| noisy | 1800 | 2 port_scan |",
+            "| scan_udp | **missed** |  |  |  | 0 |",
+        ] {
+            assert!(card.contains(expected), "{expected} in\n{card}");
+        }
+        let mut width = None;
+        for line in card.lines() {
+            let cells = line.starts_with('|').then(|| line.matches('|').count());
+            assert!(cells.is_none() || width.is_none() || cells == width, "{line}");
+            width = cells;
+        }
+    }
+}
