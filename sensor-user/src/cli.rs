@@ -58,7 +58,7 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Watch this server until it is told to stop
     Run(RunArgs),
-    /// Find attacks in a capture (pcap or pcapng), as they would have been found live
+    /// Find attacks in a capture (pcap, pcapng) or a conn.log of Zeek, as they would have been found live
     Replay(ReplayArgs),
     /// Learn what is normal from flows or captures, and say what that is worth
     Train(TrainArgs),
@@ -146,11 +146,14 @@ pub struct RunArgs {
   leuko replay --export flows.csv capture.pcap   its flows as a table, to train on or to look at
   leuko replay --baseline /var/lib/leuko/baseline.leuko --warmup 0s attack.pcap
   tcpdump -i eth0 -w - | leuko replay -
+  leuko replay --beacons 20 conn.log             a log of Zeek, and who calls home most regularly
+  zcat conn.*.log.gz | leuko replay --json -
 
-The result depends on the capture, --config, --baseline and the flags alone: neither LEUKO_* variables nor
+A file is told by its content: a capture (pcap, pcapng), or Zeek's log of connections, conn.log, tab-separated or JSON;
+either may be compressed with gzip or zstd. The result depends on the capture, --config, --baseline and the flags alone: neither LEUKO_* variables nor
 /etc/leuko/leuko.toml are read, and nobody is notified.")]
 pub struct ReplayArgs {
-    /// The capture, or - for standard input
+    /// The capture or the log, or - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print one JSON object a line in place of text
@@ -162,6 +165,9 @@ pub struct ReplayArgs {
     /// Write each flow that ends to this CSV file: who and when, what a model sees, and whether it is part of an incident
     #[arg(long, value_name = "FILE")]
     pub export: Option<PathBuf>,
+    /// Print so many services that are called most regularly [default: 50 with --json, else 0]
+    #[arg(long, value_name = "N")]
+    pub beacons: Option<usize>,
     /// End no flow before the capture ends
     #[arg(long)]
     pub no_timeouts: bool,
@@ -177,6 +183,12 @@ pub struct ReplayArgs {
 }
 
 impl ReplayArgs {
+    /// How many candidates for beacons are printed.
+    #[must_use]
+    pub fn beacons(&self) -> usize {
+        self.beacons.unwrap_or(if self.json { 50 } else { 0 })
+    }
+
     /// Whether the capture comes from standard input.
     #[must_use]
     pub fn is_stdin(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Stdout};
 
-use sensor_core::contract::{FlowLine, IncidentLine, Line, SummaryLine};
+use sensor_core::contract::{BeaconLine, FlowLine, IncidentLine, Line, SummaryLine};
 use sensor_core::incident::IncidentEvent;
 
 use crate::terminal::{JsonLines, Reader, Status, Terminal};
@@ -50,6 +50,17 @@ impl Printer {
         match self {
             Self::Text(terminal) => terminal.flow(&flow),
             Self::Json(lines) => lines.line(&Line::Flow(flow)),
+        }
+    }
+
+    /// A service that is called more or less regularly.
+    ///
+    /// # Errors
+    /// As [`Self::incident`].
+    pub fn beacon(&mut self, beacon: BeaconLine) -> io::Result<Reader> {
+        match self {
+            Self::Text(terminal) => terminal.beacon(&beacon),
+            Self::Json(lines) => lines.line(&Line::Beacon(beacon)),
         }
     }
 

@@ -1,17 +1,18 @@
-//! A capture through the same pipeline as live traffic, in event time: the same file gives the same output.
+//! A capture or a log of connections through the same pipeline as live traffic, in event time: the same file gives the same output.
 
 use std::time::Duration;
 
-use sensor_core::contract::{FlowLine, IncidentLine, Line, SummaryLine};
+use sensor_core::contract::{BeaconLine, FlowLine, IncidentLine, Line, SummaryLine};
 use sensor_core::coverage;
 use sensor_core::engine::{Engine, EngineConfig};
-use sensor_core::flow::{FlowRecord, MemoryHook};
+use sensor_core::flow::{FlowRecord, MemoryHook, SlotId};
 use sensor_core::incident::IncidentEvent;
 use sensor_core::time::Timestamp;
-use sensor_ebpf::abi::{Counters, Reason};
+use sensor_ebpf::abi::{Counters, FlowSlot, Reason};
 use sensor_ebpf::packet::SliceReader;
 
 use crate::source::pcap::{Capture, Frame, NetworkLayer};
+use crate::source::zeek::{Connection, LogSlots};
 
 /// What a replay gives, in order of event time.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub enum Output {
     Incident(IncidentEvent),
     /// A flow ended (if the engine keeps records).
     Flow(Box<FlowRecord>),
+    /// Somebody calls a service, more or less regularly; most regular first, before the last output.
+    Beacon(BeaconLine),
     /// The last output.
     Summary(SummaryLine),
 }
@@ -31,6 +34,7 @@ impl Output {
         match self {
             Self::Incident(event) => IncidentLine::of(event).map(Line::Incident),
             Self::Flow(record) => Some(Line::Flow(FlowLine::from(record.as_ref()))),
+            Self::Beacon(beacon) => Some(Line::Beacon(beacon.clone())),
             Self::Summary(summary) => Some(Line::Summary(summary.clone())),
         }
     }
@@ -45,11 +49,13 @@ pub struct ReplayOptions {
     pub interval: Duration,
     /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
     pub tunnels: u32,
+    /// Candidates for beacons that are given, at most.
+    pub beacons: usize,
 }
 
 impl Default for ReplayOptions {
     fn default() -> Self {
-        Self { engine: EngineConfig::default(), interval: Duration::from_secs(1), tunnels: 0 }
+        Self { engine: EngineConfig::default(), interval: Duration::from_secs(1), tunnels: 0, beacons: 0 }
     }
 }
 
@@ -71,9 +77,39 @@ pub fn replay<E>(
     Ok(run.hook.counters)
 }
 
+/// Takes `connections`, in order of their beginning, for what a source would have counted, and hands every output to
+/// `emit`.
+///
+/// # Errors
+/// Only those of `emit`, at the first of which it stops.
+pub fn replay_connections<E>(
+    connections: impl IntoIterator<Item = Connection>,
+    options: ReplayOptions,
+    mut emit: impl FnMut(Output) -> Result<(), E>,
+) -> Result<Counters, E> {
+    let mut run = Run { is_log: true, ..Run::new(options) };
+    let mut latest = Timestamp::EPOCH;
+    for connection in connections {
+        run.advance_to(connection.began, &mut emit)?;
+        latest = latest.max(connection.ended);
+        for end in 0..2 {
+            run.hook.counters.packets += connection.packets_of(end);
+            run.hook.counters.octets += connection.octets_of(end);
+        }
+        run.log.begin(connection);
+    }
+    run.advance_to(latest, &mut emit)?;
+    run.finish(0, &mut emit)?;
+    Ok(run.hook.counters)
+}
+
 struct Run {
     engine: Engine,
     hook: MemoryHook,
+    /// In place of the hook's flows, for a log.
+    log: LogSlots,
+    is_log: bool,
+    beacons: usize,
     /// The counters at the last tick.
     ticked: Counters,
     interval: Duration,
@@ -88,6 +124,9 @@ impl Run {
         Self {
             engine: Engine::new(options.engine),
             hook: MemoryHook::new(options.tunnels),
+            log: LogSlots::default(),
+            is_log: false,
+            beacons: options.beacons,
             ticked: Counters::default(),
             interval: options.interval,
             span: None,
@@ -106,8 +145,9 @@ impl Run {
         while at >= self.next_tick {
             self.tick(self.next_tick, emit)?;
             self.next_tick = self.next_tick + self.interval;
-            if self.engine.is_quiescent() && at >= self.next_tick {
-                let skipped = (at - Duration::from_nanos(self.next_tick.nanos())).floor(self.interval);
+            let quiet_until = self.log.next_due().map_or(at, |due| due.min(at));
+            if self.engine.is_quiescent() && quiet_until >= self.next_tick {
+                let skipped = (quiet_until - Duration::from_nanos(self.next_tick.nanos())).floor(self.interval);
                 self.next_tick = self.next_tick + Duration::from_nanos(skipped.nanos()) + self.interval;
             }
         }
@@ -130,10 +170,20 @@ impl Run {
 
     fn tick<E>(&mut self, now: Timestamp, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         self.poll(now);
-        let engine = &mut self.engine;
-        let ended = engine.expire(now);
-        self.hook.slots.release(&ended, |id, slot| engine.retire(id, slot, 0, now));
+        let ended = self.engine.expire(now);
+        self.release(&ended, now);
         self.conclude(now, emit)
+    }
+
+    /// Takes flows out of the source's table.
+    fn release(&mut self, ended: &[SlotId], now: Timestamp) {
+        let engine = &mut self.engine;
+        let mut retire = |id: SlotId, slot: &FlowSlot| engine.retire(id, slot, 0, now);
+        if self.is_log {
+            self.log.release(ended, now, |id, slot| retire(id, slot));
+        } else {
+            self.hook.slots.release(ended, |id, slot| retire(id, slot));
+        }
     }
 
     /// As the live sensor does; a capture has no overflow aggregates, because there is room for every flow.
@@ -142,18 +192,21 @@ impl Run {
         engine.note_coverage(coverage::ratio_between(&self.ticked, &self.hook.counters));
         self.ticked = self.hook.counters;
         self.hook.slots.poll(|id, slot| engine.observe(id, slot, 0, now));
+        self.log.poll(now, |id, slot| engine.observe(id, slot, 0, now));
         self.hook.arp.drain(..).for_each(|message| engine.observe_arp(&message, 0));
     }
 
     fn finish<E>(&mut self, late: u64, emit: &mut impl FnMut(Output) -> Result<(), E>) -> Result<(), E> {
         let (first, latest) = self.span.unwrap_or_default();
         self.poll(latest);
-        let engine = &mut self.engine;
-        let live = engine.drain();
-        self.hook.slots.release(&live, |id, slot| engine.retire(id, slot, 0, latest));
+        let live = self.engine.drain();
+        self.release(&live, latest);
         self.conclude(latest, emit)?;
         for event in self.engine.finish(latest) {
             emit(Output::Incident(event))?;
+        }
+        for beacon in beacon_lines(&self.engine, self.beacons) {
+            emit(Output::Beacon(beacon))?;
         }
         let mut lost = coverage::outside_flows(&self.hook.counters);
         lost.insert("late".to_owned(), late);
@@ -179,4 +232,10 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// The first candidates for beacons, ranked from one.
+fn beacon_lines(engine: &Engine, most: usize) -> impl Iterator<Item = BeaconLine> {
+    let candidates = if most == 0 { Vec::new() } else { engine.beacons() };
+    (1..).zip(candidates).take(most).map(|(rank, candidate)| BeaconLine::of(rank, &candidate))
 }

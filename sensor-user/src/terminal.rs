@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sensor_core::contract::{FlowLine, Line, SummaryLine};
+use sensor_core::contract::{BeaconLine, FlowLine, Line, SummaryLine};
 use sensor_core::incident::{Change, Incident, IncidentEvent};
 use sensor_core::time::Timestamp;
 
@@ -157,6 +157,32 @@ impl<W: Write> Terminal<W> {
             flow.end_reason,
         );
         self.print(&self.painter.paint(Tone::Faint, &text))
+    }
+
+    /// Prints who calls a service how regularly; a heading before the first.
+    ///
+    /// # Errors
+    /// As [`Terminal::incident`].
+    pub fn beacon(&mut self, beacon: &BeaconLine) -> io::Result<Reader> {
+        let mut text = String::new();
+        if beacon.rank == 1 {
+            let heading = "beacon  score  every [s]  jitter  calls  reported  who calls whom\n";
+            text.push_str(&self.painter.paint(Tone::Strong, heading));
+        }
+        text.push_str(&format!(
+            "{:>6}  {:>5.3}  {:>9.1}  {:>6.2}  {:>5}  {:>8}  {} > {} port {} proto {}\n",
+            beacon.rank,
+            beacon.score,
+            beacon.interval_s,
+            beacon.jitter,
+            beacon.connections,
+            if beacon.reported { "yes" } else { "no" },
+            beacon.src_addr,
+            beacon.dst_addr,
+            beacon.dst_port,
+            beacon.proto,
+        ));
+        self.print(&text)
     }
 
     /// Prints what has been seen in all.

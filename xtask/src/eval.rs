@@ -1,58 +1,98 @@
-//! `cargo xtask eval`: measures the models on public labelled data and writes the quality card.
+//! `cargo xtask eval`: measures models and detection on public labelled data and writes the cards.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{python, sh};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask eval                    every data set; prints and writes models/QUALITY.md
-  cargo xtask eval --quick            UNSW-NB15 only, a minute; writes nothing
+  cargo xtask eval                        models and detection; writes models/QUALITY.md, models/DETECTION.md and .json
+  cargo xtask eval captures               detection on labelled captures only, a minute or two
+  cargo xtask eval captures --check       compares with models/DETECTION.md instead of writing it
+  cargo xtask eval captures --robustness  also with each parameter halved and doubled; models/ROBUSTNESS.md
+  cargo xtask eval models                 the models only
+  cargo xtask eval models --quick         UNSW-NB15 only, a minute; writes nothing
   cargo xtask eval --json > eval.json
-  cargo xtask eval --data /srv/data   where the labelled data is
+  cargo xtask eval --data /srv/data       where the labelled data is
 
-scikit-learn is measured on the same rows, in a Python environment made in the target folder. Without Python, or without
-a way to install scikit-learn, the card says that it was not measured.")]
+Detection: attack captures found, by which name, how soon, whose; false incidents in benign captures; attacks amid benign
+traffic. It repeats to the digit, so a change of models/DETECTION.md is a change of behaviour to be reviewed.
+
+Models: scikit-learn is measured on the same rows, in a Python environment made in the target folder. Without Python, or
+without a way to install scikit-learn, the card says that it was not measured.")]
 pub struct Args {
+    /// What is measured; default: both
+    #[arg(value_name = "PART")]
+    part: Option<Part>,
     /// Folder of the labelled data; default: shared/data beside the repository
     #[arg(long, env = "LEUKO_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// UNSW-NB15 only, fewer resamples, no family left out
+    /// Models: UNSW-NB15 only, fewer resamples, no family left out; writes nothing
     #[arg(long)]
     quick: bool,
+    /// Captures: also with every parameter halved and doubled
+    #[arg(long)]
+    robustness: bool,
+    /// Captures: compare with the card that is there, and fail if it is stale
+    #[arg(long)]
+    check: bool,
     /// JSON instead of Markdown on standard output
     #[arg(long)]
     json: bool,
-    /// Where the card goes; default: models/QUALITY.md, nowhere with --quick
-    #[arg(long, value_name = "FILE")]
+    /// Folder the cards go to; default: models
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    sh::run(&mut sh::cargo(&["build", "--release", "--locked", "-p", "sensor-evaluation", "--bin", "eval"]))?;
-    sh::exec(eval_command(args, &sh::target_dir()?.join("release/eval"), python::with_scikit_learn()))
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The models, beside scikit-learn
+    Models,
+    /// Detection on labelled captures
+    Captures,
 }
 
-/// The program behind the task. `python` is an interpreter with scikit-learn, or why there is none.
-fn eval_command(args: &Args, program: &Path, python: Result<PathBuf>) -> Command {
-    let mut command = Command::new(program);
-    let data = args.data.clone().unwrap_or_else(|| sh::workspace().join("../shared/data"));
-    command.arg("--data").arg(data);
-    let card = || (!args.quick).then(|| sh::workspace().join("models/QUALITY.md"));
-    if let Some(out) = args.out.clone().or_else(card) {
-        command.arg("--out").arg(out);
-    }
-    for (chosen, flag) in [(args.quick, "--quick"), (args.json, "--json")] {
-        if chosen {
-            command.arg(flag);
+pub fn run(args: &Args) -> Result<()> {
+    args.fit_together()?;
+    sh::run(&mut sh::cargo(&["build", "--release", "--locked", "-p", "sensor-evaluation", "--bin", "eval"]))?;
+    let python = (args.part != Some(Part::Captures)).then(python::with_scikit_learn);
+    sh::exec(eval_command(args, &sh::target_dir()?.join("release/eval"), python))
+}
+
+impl Args {
+    /// Options of one part are for that part alone: the other would take long and do as ever.
+    fn fit_together(&self) -> Result<()> {
+        let of_captures = [(self.check, "--check"), (self.robustness, "--robustness")];
+        let of_models = [(self.quick, "--quick")];
+        let chosen = |flags: &[(bool, &'static str)]| flags.iter().find(|(chosen, _)| *chosen).map(|(_, flag)| *flag);
+        match (chosen(&of_captures), chosen(&of_models)) {
+            (Some(flag), _) if self.part != Some(Part::Captures) => bail!("write: cargo xtask eval captures {flag}"),
+            (_, Some(flag)) if self.part != Some(Part::Models) => bail!("write: cargo xtask eval models {flag}"),
+            _ => Ok(()),
         }
     }
+}
+
+/// The program behind the task. `python` is an interpreter with scikit-learn, or why there is none, if one is needed.
+fn eval_command(args: &Args, program: &Path, python: Option<Result<PathBuf>>) -> Command {
+    let mut command = Command::new(program);
+    command.args(args.part.map(|part| match part {
+        Part::Models => "models",
+        Part::Captures => "captures",
+    }));
+    let data = args.data.clone().unwrap_or_else(|| sh::workspace().join("../shared/data"));
+    command.arg("--data").arg(data);
+    command.arg("--out").arg(args.out.clone().unwrap_or_else(|| sh::workspace().join("models")));
+    let flags =
+        [(args.quick, "--quick"), (args.robustness, "--robustness"), (args.check, "--check"), (args.json, "--json")];
+    command.args(flags.iter().filter(|(chosen, _)| *chosen).map(|(_, flag)| flag));
     match python {
-        Ok(python) => command.arg("--python").arg(python),
-        Err(error) => command.arg("--no-python").arg(error.to_string()),
+        Some(Ok(python)) => command.arg("--python").arg(python),
+        Some(Err(error)) => command.arg("--no-python").arg(error.to_string()),
+        None => &mut command,
     };
     command
 }
@@ -61,26 +101,42 @@ fn eval_command(args: &Args, program: &Path, python: Result<PathBuf>) -> Command
 mod tests {
     use super::*;
 
-    fn shown(args: &Args, python: Result<PathBuf>) -> String {
+    fn shown(args: &Args, python: Option<Result<PathBuf>>) -> String {
         sh::display(&eval_command(args, Path::new("eval"), python))
     }
 
-    fn args(quick: bool) -> Args {
-        Args { data: Some("/d".into()), quick, json: quick, out: None }
+    fn args(part: Option<Part>) -> Args {
+        let (quick, robustness, check, json) = (false, false, false, false);
+        Args { part, data: Some("/d".into()), quick, robustness, check, json, out: None }
     }
 
     #[test]
-    fn a_full_run_writes_the_card() {
-        let shown = shown(&args(false), Ok("/py".into()));
-        assert!(
-            shown.starts_with("eval --data /d --out ") && shown.ends_with("models/QUALITY.md --python /py"),
-            "{shown}"
-        );
+    fn a_full_run_writes_the_cards() {
+        let shown = shown(&args(None), Some(Ok("/py".into())));
+        assert!(shown.starts_with("eval --data /d --out ") && shown.ends_with("models --python /py"), "{shown}");
     }
 
     #[test]
-    fn a_quick_run_leaves_the_card_alone_and_says_what_is_missing() {
-        let shown = shown(&args(true), Err(anyhow::anyhow!("no Python")));
-        assert_eq!(shown, "eval --data /d --quick --json --no-python 'no Python'");
+    fn one_part_runs_alone_and_says_what_is_missing() {
+        let args = Args { quick: true, json: true, out: Some("/o".into()), ..args(Some(Part::Models)) };
+        let shown = shown(&args, Some(Err(anyhow::anyhow!("no Python"))));
+        assert_eq!(shown, "eval models --data /d --out /o --quick --json --no-python 'no Python'");
+    }
+
+    #[test]
+    fn captures_need_no_python() {
+        let args = Args { check: true, robustness: true, out: Some("/o".into()), ..args(Some(Part::Captures)) };
+        assert_eq!(shown(&args, None), "eval captures --data /d --out /o --robustness --check");
+    }
+
+    #[test]
+    fn options_of_one_part_are_refused_without_it() {
+        let refused = |args: Args| args.fit_together().map_err(|error| error.to_string());
+        let check = Args { check: true, ..args(None) };
+        assert_eq!(refused(check), Err("write: cargo xtask eval captures --check".to_owned()));
+        let quick = Args { quick: true, ..args(Some(Part::Captures)) };
+        assert_eq!(refused(quick), Err("write: cargo xtask eval models --quick".to_owned()));
+        assert_eq!(refused(Args { check: true, ..args(Some(Part::Captures)) }), Ok(()));
+        assert_eq!(refused(args(None)), Ok(()));
     }
 }

@@ -49,7 +49,7 @@ enum Task {
     Verify(verify::Args),
     /// Measure speed and memory, as root
     Bench(bench::Args),
-    /// Measure the models on labelled data and write models/QUALITY.md
+    /// Measure models and detection on labelled data and write models/QUALITY.md and models/DETECTION.md
     Eval(eval::Args),
     /// Train the classifier that is shipped on labelled captures and write models/trained
     Train(train::Args),

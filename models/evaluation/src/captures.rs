@@ -20,7 +20,7 @@ use sensor_models::labels::{CLASSES, class_of};
 /// Which flows of which capture are what, below the data folder.
 pub const LABELS: &str = "labels/flow_labels.csv.gz";
 /// No capture is as long, so no baseline is learned in passing.
-const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+pub(crate) const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Flows of all captures, those of one capture together.
 #[derive(Clone, Debug, Default)]

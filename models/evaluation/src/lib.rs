@@ -1,4 +1,4 @@
-//! Measures the models of Leuko on public labelled data, beside scikit-learn on the same rows, and writes the card.
+//! Measures the models of Leuko on public labelled data, beside scikit-learn on the same rows, and writes the cards.
 //!
 //! - [`datasets`]: the data, read from compressed CSV files that are not part of this repository.
 //! - [`columns`]: which columns a model sees, and which none may ever see.
@@ -10,6 +10,10 @@
 //! - [`parity`]: whether our Isolation Forest is scikit-learn's.
 //! - [`speed`]: what a score costs.
 //! - [`card`]: the result as Markdown.
+//!
+//! Measures detection on labelled captures:
+//!
+//! - [`detection`]: what is found, how soon, and what is said besides.
 //!
 //! And trains what is shipped:
 //!
@@ -25,6 +29,7 @@ pub mod card;
 pub mod columns;
 pub mod contestants;
 pub mod datasets;
+pub mod detection;
 pub mod evaluate;
 pub mod floors;
 pub mod measures;

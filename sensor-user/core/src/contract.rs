@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::detect::BeaconCandidate;
 use crate::incident::{Change, Incident, IncidentEvent};
 
 /// One line of `leuko replay --json` or `leuko run --json`.
@@ -20,6 +21,8 @@ pub enum Line {
     Incident(IncidentLine),
     /// A flow that ended (with `--flows`).
     Flow(FlowLine),
+    /// Somebody calls a service more or less regularly (`leuko replay`), most regular first.
+    Beacon(BeaconLine),
     /// The last line.
     Summary(SummaryLine),
 }
@@ -94,6 +97,33 @@ pub struct FlowLine {
     pub end_reason: &'static str,
 }
 
+/// `{"type":"beacon",...}`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BeaconLine {
+    /// From one.
+    pub rank: u64,
+    /// Who calls.
+    pub src_addr: IpAddr,
+    /// The address called most.
+    pub dst_addr: IpAddr,
+    /// Port of the service.
+    pub dst_port: u16,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// In [0, 1], four decimals.
+    pub score: f64,
+    /// Calls that are remembered; connections of one burst are one.
+    pub connections: u64,
+    /// Median time between calls in seconds, milliseconds kept.
+    pub interval_s: f64,
+    /// By which share of the interval the gaps vary either way, four decimals.
+    pub jitter: f64,
+    /// From the first of them to the last in seconds, milliseconds kept.
+    pub span_s: f64,
+    /// Whether there was an incident about it.
+    pub reported: bool,
+}
+
 /// `{"type":"summary",...}`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SummaryLine {
@@ -135,6 +165,27 @@ impl IncidentLine {
             score: four_decimals(incident.score),
             summary: incident.summary.clone(),
             evidence: incident.evidence.clone(),
+        }
+    }
+}
+
+impl BeaconLine {
+    /// The line of a candidate.
+    #[must_use]
+    pub fn of(rank: u64, candidate: &BeaconCandidate) -> Self {
+        let milliseconds = |seconds: f64| (seconds * 1e3).round() / 1e3;
+        Self {
+            rank,
+            src_addr: candidate.client,
+            dst_addr: candidate.server,
+            dst_port: candidate.port,
+            proto: candidate.proto,
+            score: four_decimals(candidate.score),
+            connections: candidate.connections as u64,
+            interval_s: milliseconds(candidate.interval_s),
+            jitter: (candidate.jitter * 1e4).round() / 1e4,
+            span_s: milliseconds(candidate.span_s),
+            reported: candidate.reported,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Detectors: each reads flow events and names behaviours it recognises. One detector a file.
 
 mod anomaly;
+mod beacon;
 mod brute_force;
 mod exfiltration;
 mod flood;
@@ -9,6 +10,7 @@ mod lateral_movement;
 mod scan;
 
 pub use anomaly::{Anomaly, AnomalyParams};
+pub use beacon::{Beacon, BeaconCandidate, BeaconParams, BeaconState, BeaconStateError};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use exfiltration::{Exfiltration, ExfiltrationParams};
 pub use flood::{Flood, FloodKind, FloodParams};
@@ -44,6 +46,19 @@ pub trait Detector: Debug + Send {
 
     /// Whether ticks without news would report nothing and forget nothing that matters, so that they can be left out.
     fn is_idle(&self) -> bool;
+
+    /// Series of calls to the same service, most regular first; only [`Beacon`] has them.
+    fn beacons(&self, _roles: &Roles) -> Vec<BeaconCandidate> {
+        Vec::new()
+    }
+
+    /// What is remembered of them, to be resumed after a restart.
+    fn beacon_state(&self) -> Option<BeaconState> {
+        None
+    }
+
+    /// Goes on with what an earlier process has remembered.
+    fn resume_beacons(&mut self, _state: &BeaconState) {}
 }
 
 /// Every detector of flows but [`Anomaly`], as it is without a configuration. The order is that of their findings.
@@ -56,6 +71,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Icmp),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
+        Box::new(Beacon::new(BeaconParams::default())),
         Box::new(Exfiltration::new(ExfiltrationParams::default())),
         Box::new(LateralMovement::new(LateralMovementParams::default())),
     ]

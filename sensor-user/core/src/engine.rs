@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use crate::arp::ArpTable;
 use crate::coverage::Held;
-use crate::detect::{self, Anomaly, AnomalyParams, Detector, Finding, HostAnomaly, HostAnomalyParams};
+use crate::detect::{
+    self, Anomaly, AnomalyParams, BeaconCandidate, BeaconState, Detector, Finding, HostAnomaly, HostAnomalyParams,
+};
 use crate::features::host::{self, HostWindow, HostWindows};
 use crate::flow::{
     AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
@@ -355,6 +357,23 @@ impl Engine {
     /// Replaces the rules of what is not reported.
     pub fn suppress(&mut self, rules: Vec<Rule>) {
         self.suppressor.set(rules);
+    }
+
+    /// Series of calls to the same service, most regular first: those reported as `beacon`, and those that might be.
+    #[must_use]
+    pub fn beacons(&self) -> Vec<BeaconCandidate> {
+        self.detectors.iter().flat_map(|detector| detector.beacons(&self.roles)).collect()
+    }
+
+    /// What is remembered of calls, to be saved for [`Self::resume_beacons`].
+    #[must_use]
+    pub fn beacon_state(&self) -> Option<BeaconState> {
+        self.detectors.iter().find_map(|detector| detector.beacon_state())
+    }
+
+    /// Goes on with the calls that an earlier process has seen.
+    pub fn resume_beacons(&mut self, state: &BeaconState) {
+        self.detectors.iter_mut().for_each(|detector| detector.resume_beacons(state));
     }
 
     /// What is normal, once it is known.

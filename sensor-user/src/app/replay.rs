@@ -16,16 +16,16 @@ use crate::config::datapath::Tunnel;
 use crate::export::flows::FlowExport;
 use crate::live::read_baseline;
 use crate::printer::Printer;
-use crate::replay::{Output, ReplayOptions, replay};
-use crate::source::pcap::Capture;
+use crate::replay::{Output, ReplayOptions, replay, replay_connections};
+use crate::source::input::Input;
 use crate::terminal::Reader;
 
-/// Replays a capture and prints what it holds. Damage to the capture is told last.
+/// Replays a capture or a log and prints what it holds. Damage to it is told last.
 ///
 /// # Errors
 /// When the capture or the baseline cannot be opened.
 pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> {
-    let mut capture = open(args)?;
+    let input = open(args)?;
     let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
     let mut export = args.export.as_deref().map(FlowExport::create).transpose().context("export the flows")?;
     let keep_records = args.flows || export.is_some();
@@ -34,10 +34,10 @@ pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> 
         engine.timeouts = None;
     }
     let tunnels = Tunnel::bits(&config.kernel.tunnels);
-    let options = ReplayOptions { engine, interval: config.interval.get(), tunnels };
+    let options = ReplayOptions { engine, interval: config.interval.get(), tunnels, beacons: args.beacons() };
     let mut printer = Printer::stdout(args.json, quiet);
     let mut reader = Reader::Listening;
-    let done = replay(&mut capture, options, |output| {
+    let emit = |output| {
         if let Some(export) = &mut export {
             write_to(export, &output).map_err(Some)?;
         }
@@ -45,7 +45,17 @@ pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> 
             reader = print(&mut printer, output, args.flows).context("write to standard output").map_err(Some)?;
         }
         if reader == Reader::Gone && export.is_none() { Err(None) } else { Ok(()) }
-    });
+    };
+    let (done, damage) = match input {
+        Input::Capture(mut capture) => {
+            let done = replay(&mut capture, options, emit);
+            (done, capture.damage().map(ToString::to_string))
+        }
+        Input::Log(log) => {
+            let damage = log.fault.map(|fault| fault.to_string());
+            (replay_connections(log.connections, options, emit), damage)
+        }
+    };
     match done {
         Ok(_) => {}
         Err(None) => return Ok(ExitCode::SUCCESS),
@@ -55,7 +65,7 @@ pub fn run(config: &Config, args: &ReplayArgs, quiet: bool) -> Result<ExitCode> 
         let flows = export.finish().context("export the flows")?;
         info!(flows, "exported the flows");
     }
-    match capture.damage() {
+    match damage {
         None => Ok(ExitCode::SUCCESS),
         Some(damage) => Ok(complain(&anyhow!("{}: {damage}; everything before it was processed", name(args)))),
     }
@@ -65,7 +75,7 @@ fn write_to(export: &mut FlowExport, output: &Output) -> Result<()> {
     match output {
         Output::Incident(event) => export.incident(event),
         Output::Flow(record) => export.flow(record)?,
-        Output::Summary(_) => {}
+        Output::Beacon(_) | Output::Summary(_) => {}
     }
     Ok(())
 }
@@ -75,13 +85,14 @@ fn print(printer: &mut Printer, output: Output, flows: bool) -> io::Result<Reade
         Output::Incident(event) => printer.incident(&event),
         Output::Flow(record) if flows => printer.flow(FlowLine::from(record.as_ref())),
         Output::Flow(_) => Ok(Reader::Listening),
+        Output::Beacon(beacon) => printer.beacon(beacon),
         Output::Summary(summary) => printer.summary(summary),
     }
 }
 
-fn open(args: &ReplayArgs) -> Result<Capture> {
-    let capture = if args.is_stdin() { Capture::stdin() } else { Capture::open(Path::new(&args.file)) };
-    capture.with_context(|| format!("replay {}", name(args)))
+fn open(args: &ReplayArgs) -> Result<Input> {
+    let input = if args.is_stdin() { Input::stdin() } else { Input::open(Path::new(&args.file)) };
+    input.with_context(|| format!("replay {}", name(args)))
 }
 
 fn name(args: &ReplayArgs) -> String {

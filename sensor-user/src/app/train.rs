@@ -27,6 +27,7 @@ pub fn run(config: &Config, args: &TrainArgs, quiet: bool) -> Result<ExitCode> {
         engine: engine_config(config),
         interval: config.interval.get(),
         tunnels: Tunnel::bits(&config.kernel.tunnels),
+        beacons: 0,
     };
     let options = TrainOptions {
         contamination: args.contamination,

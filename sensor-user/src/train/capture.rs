@@ -32,7 +32,7 @@ pub fn read(path: &Path, options: &ReplayOptions, rows: &mut Rows, progress: &Pr
                 progress.at(flows.len() as u64);
             }
             Output::Incident(event) => incidents.note(&event),
-            Output::Summary(_) => {}
+            Output::Beacon(_) | Output::Summary(_) => {}
         }
         Ok(())
     });

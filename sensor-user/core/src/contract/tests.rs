@@ -108,6 +108,27 @@ fn a_flow_is_printed_with_numbers_for_protocol_and_ports() {
 }
 
 #[test]
+fn a_beacon_is_printed_with_its_rank() {
+    let candidate = BeaconCandidate {
+        client: "10.0.0.9".parse().unwrap(),
+        server: "2001:db8::2".parse().unwrap(),
+        port: 443,
+        proto: 6,
+        score: 0.987_65,
+        connections: 48,
+        interval_s: 60.000_4,
+        jitter: 0.299_96,
+        span_s: 2820.0,
+        reported: true,
+    };
+    let expected = concat!(
+        r#"{"type":"beacon","rank":1,"src_addr":"10.0.0.9","dst_addr":"2001:db8::2","dst_port":443,"proto":6,"#,
+        r#""score":0.9877,"connections":48,"interval_s":60.0,"jitter":0.3,"span_s":2820.0,"reported":true}"#,
+    );
+    assert_eq!(printed(&Line::Beacon(BeaconLine::of(1, &candidate))), expected);
+}
+
+#[test]
 fn a_summary_names_what_was_lost() {
     let summary = SummaryLine {
         packets: 1000,
