@@ -2,13 +2,19 @@
 
 mod anomaly;
 mod brute_force;
+mod dns_tunnel;
 mod flood;
+mod icmp_tunnel;
 mod scan;
+mod slow_dos;
 
 pub use anomaly::{Anomaly, AnomalyParams};
 pub use brute_force::{BruteForce, BruteForceParams};
+pub use dns_tunnel::{DnsTunnel, DnsTunnelParams};
 pub use flood::{Flood, FloodKind, FloodParams};
+pub use icmp_tunnel::{IcmpTunnel, IcmpTunnelParams};
 pub use scan::{Scan, ScanParams};
+pub use slow_dos::{SlowDos, SlowDosParams};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -50,6 +56,9 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Icmp),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
+        Box::new(SlowDos::new(SlowDosParams::default())),
+        Box::new(DnsTunnel::new(DnsTunnelParams::default())),
+        Box::new(IcmpTunnel::new(IcmpTunnelParams::default())),
     ]
 }
 

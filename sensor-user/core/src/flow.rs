@@ -50,6 +50,8 @@ pub struct Delta {
     pub packets: u64,
     /// IP octets.
     pub octets: u64,
+    /// Sum of squared IP lengths; a hint.
+    pub len_sq: u64,
     /// TCP segments with SYN.
     pub syns: u64,
 }
@@ -100,6 +102,10 @@ pub struct FlowEvent {
     pub received_lengths: Lengths,
     /// TCP: how often the client announced a window of zero since the flow began, modulo 2^16; likewise.
     pub zero_windows: u16,
+    /// TCP: segments with PSH from the client since the flow began; likewise.
+    pub sent_pushes: u32,
+    /// ICMP and ICMPv6: type of the latest message from server to client; likewise.
+    pub received_kind: u8,
     /// Whose payload came first.
     pub first_speaker: Option<Side>,
     /// TCP: a FIN or RST was seen.
