@@ -38,12 +38,15 @@ pub struct IcmpTunnelParams {
 
 impl Default for IcmpTunnelParams {
     fn default() -> Self {
-        Self { octets: 512, share: 0.02, echoes: 20, window: Duration::from_secs(300), pairs: 8192 }
+        Self { octets: 512, share: 0.03, echoes: 20, window: Duration::from_secs(300), pairs: 8192 }
     }
 }
 
 /// The longest ICMP error, as routers and hosts are to make them.
 const LONGEST_ERROR: u64 = 576;
+/// ICMPv6: what a neighbour solicitation has more than its answer: an option of eight octets (RFC 4861). They are among the
+/// echoes of two neighbours.
+const NEIGHBOUR: u64 = 8;
 
 /// Tunnels through echoes of every pair of hosts.
 #[derive(Debug)]
@@ -143,13 +146,18 @@ impl Echoes {
         let (sent, received) = (&event.sent, &event.received);
         self.sent.add(sent.packets, sent.octets);
         self.received.add(received.packets, received.octets);
+        if event.before != Outcome::Served {
+            self.owed += event.sent_packets - sent.packets.min(event.sent_packets);
+        }
         let longest = u64::from(event.sent_lengths.max.max(event.received_lengths.max));
         let more_received = received.octets.saturating_sub(sent.octets);
         if sent.packets >= received.packets {
             let unanswered = sent.packets - received.packets;
             self.owed += unanswered;
             let more_sent = sent.octets.saturating_sub(received.octets);
-            self.unequal += more_received + more_sent.saturating_sub(unanswered * longest);
+            let neighbours = if event.proto == proto::ICMPV6 { NEIGHBOUR * sent.packets } else { 0 };
+            let unequal = more_received + more_sent.saturating_sub(unanswered * longest);
+            self.unequal += unequal.saturating_sub(neighbours);
         } else {
             let more = received.packets - sent.packets;
             let late = more.min(self.owed);

@@ -93,11 +93,7 @@ impl Detector for SlowDos {
         }
         let over = event.closing || event.outcome.is_failure() || event.outcome == Outcome::Unasked;
         if over {
-            if let Some(service) = self.services.get_mut(&event.server) {
-                service.answers |= connection::is_answered(event);
-                service.last_seen = service.last_seen.max(event.last_seen);
-                self.connections -= usize::from(service.remove(&event.client));
-            }
+            self.end(event);
             return;
         }
         let is_established = event.outcome == Outcome::Served || (event.received_packets > 0 && event.sent_packets > 1);
@@ -146,29 +142,60 @@ impl SlowDos {
         }
     }
 
-    fn follow(&mut self, event: &FlowEvent) {
-        if self.services.len() >= self.params.services
-            && !self.services.contains_key(&event.server)
-            && !self.make_room()
-        {
-            return;
+    /// Connections followed.
+    #[must_use]
+    pub const fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Services followed, and remembered.
+    #[must_use]
+    pub fn services(&self) -> usize {
+        self.services.len()
+    }
+
+    fn end(&mut self, event: &FlowEvent) {
+        // A service is remembered for its answers, not for failures.
+        let is_answered = connection::is_answered(event);
+        let service = if is_answered { self.service(event.server) } else { self.services.get_mut(&event.server) };
+        if let Some(service) = service {
+            service.answers |= is_answered;
+            service.last_seen = service.last_seen.max(event.last_seen);
+            let was_followed = service.remove(&event.client);
+            self.connections -= usize::from(was_followed);
         }
-        let service = self.services.entry(event.server).or_default();
+    }
+
+    fn follow(&mut self, event: &FlowEvent) {
+        let (connections, most) = (self.connections, self.params.connections);
+        let Some(service) = self.service(event.server) else {
+            return;
+        };
         service.last_seen = service.last_seen.max(event.last_seen);
         service.answers |= connection::is_answered(event);
-        if !service.connections.contains_key(&event.client) {
-            if self.connections >= self.params.connections {
-                return;
-            }
+        let is_new = !service.connections.contains_key(&event.client);
+        if is_new && connections >= most {
+            return;
+        }
+        let is_held = service.update(event);
+        if is_held {
+            self.touched.insert(event.server);
+        }
+        if is_new {
             self.connections += 1;
             // Events of a tick come in any order, by less than a tick.
-            if event.first_speaker.is_none() && self.opened.len() < 2 * self.params.connections {
+            if event.first_speaker.is_none() && self.opened.len() < 2 * most {
                 self.opened.push_back((event.first_seen + IDLE, event.server, event.client));
             }
         }
-        if service.update(event) {
-            self.touched.insert(event.server);
+    }
+
+    /// What is known of a service; nothing where there is no room.
+    fn service(&mut self, server: Endpoint) -> Option<&mut Service> {
+        if self.services.len() >= self.params.services && !self.services.contains_key(&server) && !self.make_room() {
+            return None;
         }
+        Some(self.services.entry(server).or_default())
     }
 
     fn forget(&mut self, now: Timestamp) {

@@ -67,6 +67,19 @@ impl Network {
         }
     }
 
+    /// An ICMP or ICMPv6 message of a type, with so many octets beyond a header of 40.
+    pub fn icmp(&mut self, from: IpAddr, to: IpAddr, kind: u16, payload: u32) {
+        let protocol = if from.is_ipv4() { proto::ICMP } else { proto::ICMPV6 };
+        let message = Packet { window: kind << 8, ..packet(protocol, (from, 0), (to, 0), 0, payload) };
+        self.slots.observe(&message, self.now.nanos());
+    }
+
+    /// An announcement of a window of zero.
+    pub fn zero_window(&mut self, from: End, to: End) {
+        let segment = Packet { window: 0, ..packet(proto::TCP, from, to, ACK, 0) };
+        self.slots.observe(&segment, self.now.nanos());
+    }
+
     /// A packet that finds no room in the flow table and whose receiver is the subject, or whose sender is.
     pub fn stray(&mut self, proto: u8, from: End, to: End, flags: u8, sent: bool) {
         let packet = packet(proto, from, to, flags, 0);
@@ -164,6 +177,7 @@ fn packet(proto: u8, from: End, to: End, flags: u8, payload: u32) -> Packet {
         proto,
         ttl: 64,
         tcp_flags: flags,
+        window: if proto == proto::TCP { 64_240 } else { 0 },
         ip_octets: 40 + payload,
         header_octets: 40,
         ..Packet::default()
