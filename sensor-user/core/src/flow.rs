@@ -104,6 +104,8 @@ pub struct FlowEvent {
     pub zero_windows: u16,
     /// TCP: segments with PSH from the client since the flow began; likewise.
     pub sent_pushes: u32,
+    /// TCP: segments with PSH from the server; likewise.
+    pub received_pushes: u32,
     /// ICMP and ICMPv6: type of the latest message from server to client; likewise.
     pub received_kind: u8,
     /// Whose payload came first.

@@ -1,5 +1,4 @@
 //! Connections that are held open and hardly used, and those that are quiet for good reasons.
-#![expect(clippy::cast_possible_truncation, reason = "numbers of made-up hosts and ports")]
 
 #[path = "support/network.rs"]
 mod network;
@@ -157,6 +156,38 @@ fn a_server_that_takes_its_time_is_no_attack() {
 }
 
 #[test]
+fn a_broker_and_its_clients_may_be_brief() {
+    let mut net = network();
+    let clients: Vec<End> = (0..300).map(|n| client(n, 300)).collect();
+    open(&mut net, &clients, 40);
+    for _ in 0..10 {
+        for &client in &clients {
+            net.tcp(client, server(), PSH | ACK, 2);
+            net.tcp(server(), client, PSH | ACK, 2);
+        }
+        net.seconds(20);
+    }
+    assert_eq!(slow(&net), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn probes_of_quiet_connections_are_no_attack() {
+    let mut net = network();
+    visit(&mut net);
+    let clients: Vec<End> = (0..300).map(|n| client(n, 3)).collect();
+    // Half of them wait for an answer, and of the others the beginning was not seen.
+    open(&mut net, &clients[..150], 300);
+    for _ in 0..20 {
+        for &client in &clients {
+            net.tcp(client, server(), ACK, 0);
+            net.tcp(server(), client, ACK, 0);
+        }
+        net.seconds(15);
+    }
+    assert_eq!(slow(&net), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
 fn a_few_slow_clients_are_no_attack() {
     let mut net = network();
     visit(&mut net);
@@ -231,6 +262,7 @@ fn established(n: u32, now: Timestamp) -> FlowEvent {
         received_lengths: Lengths { min: 60, max: 60 },
         zero_windows: 0,
         sent_pushes: 1,
+        received_pushes: 0,
         received_kind: 0,
         first_speaker: Some(Side::Client),
         closing: false,

@@ -1,5 +1,4 @@
 //! Tunnels through DNS and through ICMP echoes, and questions and pings that are none.
-#![expect(clippy::cast_possible_truncation, reason = "numbers of made-up hosts and ports")]
 
 #[path = "support/network.rs"]
 mod network;

@@ -104,6 +104,8 @@ struct Window {
     sockets: u64,
     /// IP octets of the longest question, as over IPv4.
     longest: u16,
+    /// When the first of the long ones was asked.
+    long_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -197,7 +199,12 @@ impl Window {
         self.answer_octets += event.received.octets;
         self.sockets += u64::from(event.is_new);
         if asked.count > 0 {
-            self.longest = self.longest.max(event.sent_lengths.max.saturating_sub(more));
+            let longest = event.sent_lengths.max.saturating_sub(more);
+            self.longest = self.longest.max(longest);
+            if longest >= LONG && self.long_since.is_none() {
+                let asked = if event.is_new { event.first_seen } else { event.last_seen };
+                self.long_since = Some(asked.max(self.since));
+            }
         }
     }
 
@@ -224,7 +231,7 @@ impl Window {
             attackers: BTreeSet::from([pair.client]),
             victims: BTreeSet::from([pair.server]),
             ports: BTreeSet::from([DNS]),
-            first_seen: self.since,
+            first_seen: self.long_since.unwrap_or(self.since),
             last_seen,
             score: saturating_score(questions.weight(), needed),
             chance: None,

@@ -174,8 +174,13 @@ impl SlowDos {
         service.last_seen = service.last_seen.max(event.last_seen);
         service.answers |= connection::is_answered(event);
         let is_new = !service.connections.contains_key(&event.client);
-        if is_new && connections >= most {
+        // Of a connection whose beginning was not seen it is not known whether it was used.
+        let begins = event.is_new && event.sent.syns > 0;
+        if is_new && (connections >= most || !begins) {
             return;
+        }
+        if begins {
+            service.remove(&event.client);
         }
         let is_held = service.update(event);
         if is_held {

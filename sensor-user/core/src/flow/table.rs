@@ -346,6 +346,7 @@ impl Entry {
             received_lengths: lengths(view.received()),
             zero_windows: view.sent().zero_windows,
             sent_pushes: view.sent().psh,
+            received_pushes: view.received().psh,
             received_kind: view.received_kind(),
             closing_is_new: self.closing && !was_closing,
             ..event
@@ -377,6 +378,7 @@ impl Entry {
             received_lengths: Lengths::default(),
             zero_windows: 0,
             sent_pushes: 0,
+            received_pushes: 0,
             received_kind: 0,
             first_speaker: self.first_speaker,
             closing: self.closing,

@@ -56,6 +56,7 @@ pub(super) struct Connection {
     sent_octets: u64,
     received_octets: u64,
     zeros: u32,
+    pushes: u32,
 }
 
 impl Connection {
@@ -70,6 +71,7 @@ impl Connection {
             sent_octets: 0,
             received_octets: 0,
             zeros: 0,
+            pushes: 0,
         }
     }
 
@@ -86,8 +88,12 @@ impl Connection {
             self.zero_windows = event.zero_windows;
         }
         self.zeros = self.zeros.saturating_add(u32::from(zeros));
+        let says_more = moved && !event.is_new && event.sent_pushes != self.pushes;
+        if moved {
+            self.pushes = event.sent_pushes;
+        }
         let age = self.last_seen.since(self.first_seen);
-        self.hold = if self.is_slow_request(event, age) {
+        self.hold = if self.is_slow_request(event, age, says_more) {
             Some(Hold::SlowRequest)
         } else if self.is_slow_read(zeros, age) {
             Some(Hold::SlowRead)
@@ -96,17 +102,13 @@ impl Connection {
         };
     }
 
-    fn is_slow_request(&self, event: &FlowEvent, age: Duration) -> bool {
+    fn is_slow_request(&self, event: &FlowEvent, age: Duration, says_more: bool) -> bool {
         if self.is_answered || !self.has_spoken || self.sent_octets > allowance(REQUEST, age) {
             return false;
         }
         // What is sent again to a server that does not acknowledge it is no trickle.
         let is_heard = event.received.packets > 0 || event.received_packets == 0;
-        let trickles = age >= PROMPT
-            && event.sent.packets > 0
-            && !event.is_new
-            && is_heard
-            && event.sent.octets <= TRICKLE * event.sent.packets;
+        let trickles = age >= PROMPT && says_more && is_heard && event.sent.octets <= TRICKLE * event.sent.packets;
         trickles || self.hold == Some(Hold::SlowRequest)
     }
 
@@ -119,11 +121,11 @@ impl Connection {
     }
 }
 
-/// Whether the server has sent payload, as far as can be told. Where only the client is seen, it has acknowledged something:
-/// of its segments without SYN, FIN and payload more than the one that completes the handshake. Payload is pushed.
+/// Whether the server has sent payload, as far as can be told: payload is pushed. Where only the client is seen, it has
+/// acknowledged something: of its segments without SYN, FIN and payload more than the one that completes the handshake.
 pub(super) fn is_answered(event: &FlowEvent) -> bool {
     if event.received_packets > 0 {
-        return event.received_lengths.max > bare(event.server.addr);
+        return event.received_pushes > 0 || event.received_lengths.max > bare(event.server.addr);
     }
     let other = 2 + u64::from(event.sent_pushes) + u64::from(event.closing);
     event.sent_pushes > 0 && event.sent_packets > other
