@@ -3,12 +3,12 @@
 #[path = "support/network.rs"]
 mod network;
 
-use network::{ACK, End, Network, PSH, START, host, network};
+use network::{ACK, End, Network, PSH, START, host, network, served};
 use sensor_core::detect::{Detector as _, SlowDos, SlowDosParams};
-use sensor_core::flow::{Delta, Endpoint, FlowEvent, Lengths, Outcome, Side};
 use sensor_core::incident::{Class, IncidentEvent, Severity};
 use sensor_core::roles::Roles;
 use sensor_core::time::Timestamp;
+use sensor_ebpf::packet::proto;
 
 const WEB: u16 = 80;
 
@@ -234,38 +234,10 @@ fn no_more_connections_and_services_are_followed_than_said() {
     let mut detector = SlowDos::new(SlowDosParams { connections: 100, services: 10, ..SlowDosParams::default() });
     let now = Timestamp::from_secs(START);
     for n in 0..10_000_u32 {
-        detector.observe(&established(n, now));
+        detector.observe(&served(proto::TCP, (host(n), 4000), (host(1), (n % 1000) as u16), now));
     }
     assert_eq!((detector.connections(), detector.services()), (100, 10));
     detector.tick(Timestamp::from_secs(START + 4000), &Roles::default());
     assert_eq!((detector.connections(), detector.services()), (0, 0));
     assert!(detector.is_idle());
-}
-
-fn established(n: u32, now: Timestamp) -> FlowEvent {
-    FlowEvent {
-        client: Endpoint { addr: host(n).into(), port: 4000 },
-        server: Endpoint { addr: host(1).into(), port: (n % 1000) as u16 },
-        proto: 6,
-        is_new: true,
-        before: Outcome::Served,
-        outcome: Outcome::Served,
-        first_seen: now,
-        last_seen: now,
-        sent: Delta { packets: 3, octets: 150, len_sq: 7500, syns: 1 },
-        received: Delta { packets: 1, octets: 60, len_sq: 3600, syns: 1 },
-        sent_packets: 3,
-        received_packets: 1,
-        sent_octets: 150,
-        received_octets: 60,
-        sent_lengths: Lengths { min: 40, max: 60 },
-        received_lengths: Lengths { min: 60, max: 60 },
-        zero_windows: 0,
-        sent_pushes: 1,
-        received_pushes: 0,
-        received_kind: 0,
-        first_speaker: Some(Side::Client),
-        closing: false,
-        closing_is_new: false,
-    }
 }

@@ -5,8 +5,10 @@ mod network;
 
 use std::net::IpAddr;
 
-use network::{ACK, Network, PSH, START, host, network};
+use network::{ACK, Network, PSH, START, host, network, served};
+use sensor_core::detect::{Detector as _, DnsTunnel, DnsTunnelParams, IcmpTunnel, IcmpTunnelParams};
 use sensor_core::incident::{Class, Incident, IncidentEvent};
+use sensor_core::roles::Roles;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::packet::proto;
 
@@ -222,4 +224,19 @@ fn neighbours_that_look_for_each_other_are_no_tunnel() {
         net.seconds(1);
     }
     assert_eq!(of(&net, Class::IcmpTunnel), Vec::<&IncidentEvent>::new());
+}
+
+#[test]
+fn no_more_pairs_are_followed_than_said() {
+    let now = Timestamp::from_secs(START);
+    let mut dns = DnsTunnel::new(DnsTunnelParams { pairs: 100, ..DnsTunnelParams::default() });
+    let mut icmp = IcmpTunnel::new(IcmpTunnelParams { pairs: 100, ..IcmpTunnelParams::default() });
+    for n in 0..10_000 {
+        dns.observe(&served(proto::UDP, (host(n), 4000), (host(53), 53), now));
+        icmp.observe(&served(proto::ICMP, (host(n), 0), (host(1), 0), now));
+    }
+    assert!(dns.pairs() <= 100 && icmp.pairs() <= 100);
+    let later = Timestamp::from_secs(START + 4000);
+    assert!(dns.tick(later, &Roles::default()).is_empty() && icmp.tick(later, &Roles::default()).is_empty());
+    assert_eq!((dns.pairs(), icmp.pairs()), (0, 0));
 }

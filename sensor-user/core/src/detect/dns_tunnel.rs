@@ -159,6 +159,12 @@ impl DnsTunnel {
         Self { params, pairs: HashMap::new(), touched: BTreeSet::new(), swept: false, next_sweep: Timestamp::EPOCH }
     }
 
+    /// Pairs followed.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Once a tick, since it looks at every pair.
     fn make_room(&mut self) -> bool {
         const FEW: u64 = 4;

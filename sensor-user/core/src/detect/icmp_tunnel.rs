@@ -126,6 +126,12 @@ impl IcmpTunnel {
         Self { params, pairs: HashMap::new(), touched: BTreeSet::new(), swept: false, next_sweep: Timestamp::EPOCH }
     }
 
+    /// Pairs followed.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Once a tick, since it looks at every pair.
     fn make_room(&mut self) -> bool {
         if !std::mem::replace(&mut self.swept, true) {

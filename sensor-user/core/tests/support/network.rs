@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sensor_core::engine::{Engine, EngineConfig};
-use sensor_core::flow::{AggregateId, FlowRecord, MemorySlots};
+use sensor_core::flow::{AggregateId, Delta, Endpoint, FlowEvent, FlowRecord, Lengths, MemorySlots, Outcome, Side};
 use sensor_core::incident::{Change, IncidentEvent};
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::Aggregate;
@@ -166,6 +166,36 @@ impl Network {
 
 pub fn network() -> Network {
     Network::new(EngineConfig::default())
+}
+
+/// The first event of a flow that was served, with a few short packets.
+pub fn served(proto: u8, client: End, server: End, at: Timestamp) -> FlowEvent {
+    let syns = u64::from(proto == proto::TCP);
+    FlowEvent {
+        client: Endpoint { addr: client.0.into(), port: client.1 },
+        server: Endpoint { addr: server.0.into(), port: server.1 },
+        proto,
+        is_new: true,
+        before: Outcome::Served,
+        outcome: Outcome::Served,
+        first_seen: at,
+        last_seen: at,
+        sent: Delta { packets: 3, octets: 150, len_sq: 7500, syns },
+        received: Delta { packets: 1, octets: 60, len_sq: 3600, syns },
+        sent_packets: 3,
+        received_packets: 1,
+        sent_octets: 150,
+        received_octets: 60,
+        sent_lengths: Lengths { min: 40, max: 60 },
+        received_lengths: Lengths { min: 60, max: 60 },
+        zero_windows: 0,
+        sent_pushes: u32::from(proto == proto::TCP),
+        received_pushes: 0,
+        received_kind: 0,
+        first_speaker: Some(Side::Client),
+        closing: false,
+        closing_is_new: false,
+    }
 }
 
 fn packet(proto: u8, from: End, to: End, flags: u8, payload: u32) -> Packet {
