@@ -68,6 +68,25 @@ fn requests_that_never_end_are_found_after_the_second_line() {
 }
 
 #[test]
+fn a_tick_may_fall_into_the_handshake() {
+    let mut net = network();
+    let clients: Vec<End> = (0..200).map(|n| client(n, 1)).collect();
+    net.wait(990_000);
+    for &client in &clients {
+        net.tcp(client, server(), network::SYN, 0);
+    }
+    net.wait(20_000);
+    for &client in &clients {
+        net.tcp(server(), client, network::SYN | ACK, 0);
+        net.tcp(client, server(), ACK, 0);
+        net.tcp(client, server(), PSH | ACK, 200);
+        net.tcp(server(), client, ACK, 0);
+    }
+    trickle(&mut net, &clients, 1, 10, 20);
+    assert_eq!(slow(&net).len(), 1);
+}
+
+#[test]
 fn a_slow_body_of_many_sources_is_found_at_a_service_that_answers_others() {
     let mut net = network();
     visit(&mut net);

@@ -176,7 +176,8 @@ impl SlowDos {
         let is_new = !service.connections.contains_key(&event.client);
         // Of a connection whose beginning was not seen it is not known whether it was used.
         let begins = event.is_new && event.sent.syns > 0;
-        if is_new && (connections >= most || !begins) {
+        let began = begins || (!event.is_new && event.before == Outcome::Pending);
+        if is_new && (connections >= most || !began) {
             return;
         }
         if begins {
