@@ -3,20 +3,26 @@
 mod anomaly;
 mod beacon;
 mod brute_force;
+mod dns_tunnel;
 mod exfiltration;
 mod flood;
 mod host_anomaly;
+mod icmp_tunnel;
 mod lateral_movement;
 mod scan;
+mod slow_dos;
 
 pub use anomaly::{Anomaly, AnomalyParams};
 pub use beacon::{Beacon, BeaconCandidate, BeaconParams, BeaconState, BeaconStateError};
 pub use brute_force::{BruteForce, BruteForceParams};
+pub use dns_tunnel::{DnsTunnel, DnsTunnelParams};
 pub use exfiltration::{Exfiltration, ExfiltrationParams};
 pub use flood::{Flood, FloodKind, FloodParams};
 pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
+pub use icmp_tunnel::{IcmpTunnel, IcmpTunnelParams};
 pub use lateral_movement::{LateralMovement, LateralMovementParams};
 pub use scan::{Scan, ScanParams};
+pub use slow_dos::{SlowDos, SlowDosParams};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -74,6 +80,9 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::new(Beacon::new(BeaconParams::default())),
         Box::new(Exfiltration::new(ExfiltrationParams::default())),
         Box::new(LateralMovement::new(LateralMovementParams::default())),
+        Box::new(SlowDos::new(SlowDosParams::default())),
+        Box::new(DnsTunnel::new(DnsTunnelParams::default())),
+        Box::new(IcmpTunnel::new(IcmpTunnelParams::default())),
     ]
 }
 

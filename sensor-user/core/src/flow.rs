@@ -54,6 +54,8 @@ pub struct Delta {
     pub packets: u64,
     /// IP octets.
     pub octets: u64,
+    /// Sum of squared IP lengths; a hint.
+    pub len_sq: u64,
     /// TCP segments with SYN.
     pub syns: u64,
 }
@@ -106,12 +108,52 @@ pub struct FlowEvent {
     pub zero_windows: u16,
     /// Latest TTL or hop limit of a packet from the client; likewise.
     pub client_ttl: u8,
+    /// TCP: segments with PSH from the client since the flow began; likewise.
+    pub sent_pushes: u32,
+    /// TCP: segments with PSH from the server; likewise.
+    pub received_pushes: u32,
+    /// ICMP and ICMPv6: type of the latest message from server to client; likewise.
+    pub received_kind: u8,
     /// Whose payload came first.
     pub first_speaker: Option<Side>,
     /// TCP: a FIN or RST was seen.
     pub closing: bool,
     /// TCP: `closing`, and the event before did not say so.
     pub closing_is_new: bool,
+}
+
+#[cfg(test)]
+impl FlowEvent {
+    /// A conversation from 10.0.0.1 to port 443 of 10.0.0.2 that was served at once.
+    pub(crate) fn example(at: Timestamp) -> Self {
+        let end = |last: u32, port: u16| Endpoint { addr: Addr::from_v4(0x0a00_0000 + last), port };
+        Self {
+            client: end(1, 40_000),
+            server: end(2, 443),
+            proto: 6,
+            is_new: true,
+            before: Outcome::Served,
+            outcome: Outcome::Served,
+            first_seen: at,
+            last_seen: at,
+            sent: Delta { packets: 5, octets: 500, syns: 1, len_sq: 50_000 },
+            received: Delta { packets: 5, octets: 900, syns: 1, len_sq: 162_000 },
+            sent_packets: 5,
+            received_packets: 5,
+            sent_octets: 500,
+            received_octets: 900,
+            sent_lengths: Lengths { min: 40, max: 300 },
+            received_lengths: Lengths { min: 40, max: 700 },
+            zero_windows: 0,
+            client_ttl: 64,
+            sent_pushes: 1,
+            received_pushes: 1,
+            received_kind: 0,
+            first_speaker: Some(Side::Client),
+            closing: false,
+            closing_is_new: false,
+        }
+    }
 }
 
 impl FlowEvent {

@@ -210,7 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::flow::{Delta, Endpoint, Lengths};
+    use crate::flow::Endpoint;
 
     fn addr(last: u32) -> Addr {
         Addr::from_v4(0x0a00_0000 + last)
@@ -221,25 +221,7 @@ mod tests {
         FlowEvent {
             client: Endpoint { addr: addr(client), port: 40_000 },
             server: Endpoint { addr: addr(server), port },
-            proto: 6,
-            is_new: true,
-            before: Outcome::Served,
-            outcome: Outcome::Served,
-            first_seen: at,
-            last_seen: at,
-            sent: Delta { packets: 5, octets: 500, syns: 1 },
-            received: Delta::default(),
-            sent_packets: 5,
-            received_packets: 5,
-            sent_octets: 500,
-            received_octets: 500,
-            sent_lengths: Lengths::default(),
-            received_lengths: Lengths::default(),
-            zero_windows: 0,
-            client_ttl: 64,
-            first_speaker: None,
-            closing: false,
-            closing_is_new: false,
+            ..FlowEvent::example(at)
         }
     }
 

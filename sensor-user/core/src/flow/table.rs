@@ -44,7 +44,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Live flows by slot. Bounded by the source's slots: 120 octets each, and 4 for each mention in the wheel or among
+/// Live flows by slot. Bounded by the source's slots: 136 octets each, and 4 for each mention in the wheel or among
 /// the pending. In the steady state nothing is allocated per flow.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -70,6 +70,7 @@ struct Entry {
     first_seen: Timestamp,
     last_seen: Timestamp,
     octets: [u64; 2],
+    len_sq: [u64; 2],
     packets: [u32; 2],
     syns: [u32; 2],
     client: Direction,
@@ -99,6 +100,7 @@ const VACANT: Entry = Entry {
     first_seen: Timestamp::EPOCH,
     last_seen: Timestamp::EPOCH,
     octets: [0; 2],
+    len_sq: [0; 2],
     packets: [0; 2],
     syns: [0; 2],
     client: Direction::LoToHi,
@@ -341,10 +343,12 @@ impl Entry {
                 // A flow that was there before this process may have more than the low word holds.
                 packets: if is_new { half.packets } else { u64::from(packets.wrapping_sub(self.packets[way.index()])) },
                 octets: half.octets.wrapping_sub(self.octets[way.index()]),
+                len_sq: half.len_sq.saturating_sub(self.len_sq[way.index()]),
                 syns: u64::from(rare.syn.wrapping_sub(self.syns[way.index()])),
             };
             self.packets[way.index()] = packets;
             self.octets[way.index()] = half.octets;
+            self.len_sq[way.index()] = half.len_sq;
             self.syns[way.index()] = rare.syn;
         }
         let event = self.event(if is_new { self.outcome } else { before });
@@ -358,6 +362,9 @@ impl Entry {
             received_lengths: lengths(view.received()),
             zero_windows: view.sent().zero_windows,
             client_ttl: slot.ttl[self.client.index()],
+            sent_pushes: view.sent().psh,
+            received_pushes: view.received().psh,
+            received_kind: view.received_kind(),
             closing_is_new: self.closing && !was_closing,
             ..event
         }
@@ -388,6 +395,9 @@ impl Entry {
             received_lengths: Lengths::default(),
             zero_windows: 0,
             client_ttl: 0,
+            sent_pushes: 0,
+            received_pushes: 0,
+            received_kind: 0,
             first_speaker: self.first_speaker,
             closing: self.closing,
             closing_is_new: false,

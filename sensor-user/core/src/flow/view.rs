@@ -132,6 +132,15 @@ impl<'a> FlowView<'a> {
         &self.slot.rare[self.client.reverse().index()]
     }
 
+    /// ICMP and ICMPv6: type of the latest message from server to client; 0 for other protocols.
+    #[must_use]
+    pub fn received_kind(&self) -> u8 {
+        match self.proto() {
+            proto::ICMP | proto::ICMPV6 => self.received().window.to_be_bytes()[0],
+            _ => 0,
+        }
+    }
+
     /// Whose payload came first.
     #[must_use]
     pub fn first_speaker(&self) -> Option<Side> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sensor_core::engine::{Engine, EngineConfig};
-use sensor_core::flow::{AggregateId, FlowRecord, MemorySlots};
+use sensor_core::flow::{AggregateId, Delta, Endpoint, FlowEvent, FlowRecord, Lengths, MemorySlots, Outcome, Side};
 use sensor_core::incident::{Change, IncidentEvent};
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::Aggregate;
@@ -65,6 +65,19 @@ impl Network {
             let echo = Packet { window: kind << 8, ..packet(proto::ICMP, (from, 0), (to, 0), 0, 64) };
             self.slots.observe(&echo, self.now.nanos());
         }
+    }
+
+    /// An ICMP or ICMPv6 message of a type, with so many octets beyond a header of 40.
+    pub fn icmp(&mut self, from: IpAddr, to: IpAddr, kind: u16, payload: u32) {
+        let protocol = if from.is_ipv4() { proto::ICMP } else { proto::ICMPV6 };
+        let message = Packet { window: kind << 8, ..packet(protocol, (from, 0), (to, 0), 0, payload) };
+        self.slots.observe(&message, self.now.nanos());
+    }
+
+    /// An announcement of a window of zero.
+    pub fn zero_window(&mut self, from: End, to: End) {
+        let segment = Packet { window: 0, ..packet(proto::TCP, from, to, ACK, 0) };
+        self.slots.observe(&segment, self.now.nanos());
     }
 
     /// A packet that finds no room in the flow table and whose receiver is the subject, or whose sender is.
@@ -155,6 +168,36 @@ pub fn network() -> Network {
     Network::new(EngineConfig::default())
 }
 
+/// The first event of a flow that was served, with a few short packets.
+pub fn served(proto: u8, client: End, server: End, at: Timestamp) -> FlowEvent {
+    let syns = u64::from(proto == proto::TCP);
+    FlowEvent {
+        client: Endpoint { addr: client.0.into(), port: client.1 },
+        server: Endpoint { addr: server.0.into(), port: server.1 },
+        proto,
+        is_new: true,
+        before: Outcome::Served,
+        outcome: Outcome::Served,
+        first_seen: at,
+        last_seen: at,
+        sent: Delta { packets: 3, octets: 150, len_sq: 7500, syns },
+        received: Delta { packets: 1, octets: 60, len_sq: 3600, syns },
+        sent_packets: 3,
+        received_packets: 1,
+        sent_octets: 150,
+        received_octets: 60,
+        sent_lengths: Lengths { min: 40, max: 60 },
+        received_lengths: Lengths { min: 60, max: 60 },
+        zero_windows: 0,
+        sent_pushes: u32::from(proto == proto::TCP),
+        received_pushes: 0,
+        received_kind: 0,
+        first_speaker: Some(Side::Client),
+        closing: false,
+        closing_is_new: false,
+    }
+}
+
 fn packet(proto: u8, from: End, to: End, flags: u8, payload: u32) -> Packet {
     Packet {
         src: from.0.into(),
@@ -164,6 +207,7 @@ fn packet(proto: u8, from: End, to: End, flags: u8, payload: u32) -> Packet {
         proto,
         ttl: 64,
         tcp_flags: flags,
+        window: if proto == proto::TCP { 64_240 } else { 0 },
         ip_octets: 40 + payload,
         header_octets: 40,
         ..Packet::default()

@@ -1,7 +1,7 @@
 //! What is remembered, and how much of it.
 
 use super::*;
-use crate::flow::{Delta, Endpoint, Lengths};
+use crate::flow::Endpoint;
 
 fn call(client: u32, server: u32, port: u16, at_s: u64) -> FlowEvent {
     let addr = |bits: u32| IpAddr::V4(bits.into()).into();
@@ -9,25 +9,7 @@ fn call(client: u32, server: u32, port: u16, at_s: u64) -> FlowEvent {
     FlowEvent {
         client: Endpoint { addr: addr(client), port: u16::try_from(20_000 + at_s % 40_000).unwrap_or(1) },
         server: Endpoint { addr: addr(server), port },
-        proto: proto::TCP,
-        is_new: true,
-        before: Outcome::Served,
-        outcome: Outcome::Served,
-        first_seen: at,
-        last_seen: at,
-        sent: Delta { packets: 3, octets: 600, syns: 1 },
-        received: Delta { packets: 2, octets: 900, syns: 1 },
-        sent_packets: 3,
-        received_packets: 2,
-        sent_octets: 600,
-        received_octets: 900,
-        sent_lengths: Lengths::default(),
-        received_lengths: Lengths::default(),
-        zero_windows: 0,
-        client_ttl: 64,
-        first_speaker: None,
-        closing: false,
-        closing_is_new: false,
+        ..FlowEvent::example(at)
     }
 }
 
