@@ -1,11 +1,15 @@
 //! Detectors: each reads flow events and names behaviours it recognises. One detector a file.
 
 mod anomaly;
+mod arp_scan;
+mod arp_spoof;
 mod brute_force;
 mod flood;
 mod scan;
 
 pub use anomaly::{Anomaly, AnomalyParams};
+pub use arp_scan::{ArpScan, ArpScanParams};
+pub use arp_spoof::{ArpSpoof, ArpSpoofParams};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use flood::{Flood, FloodKind, FloodParams};
 pub use scan::{Scan, ScanParams};
@@ -50,6 +54,8 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Icmp),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
+        Box::new(ArpScan::new(ArpScanParams::default())),
+        Box::new(ArpSpoof::new(ArpSpoofParams::default())),
     ]
 }
 
