@@ -12,7 +12,7 @@ pub use arp_scan::{ArpScan, ArpScanParams};
 pub use arp_spoof::{ArpSpoof, ArpSpoofParams};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use flood::{Flood, FloodKind, FloodParams};
-pub use scan::{Scan, ScanParams};
+pub use scan::{Scan, ScanParams, SlowScanParams};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
