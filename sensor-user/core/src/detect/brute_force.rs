@@ -83,6 +83,10 @@ impl Default for BruteForceParams {
 const LOGIN_PORTS: [u16; 12] = [21, 22, 23, 139, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986];
 /// Services by which people log in: programs hold few conversations with them.
 const PEOPLE_PORTS: [u16; 5] = [21, 22, 23, 3389, 5900];
+/// Services with which programs hold short, alike conversations as fast as they can.
+const DATABASE_PORTS: [u16; 3] = [1433, 3306, 5432];
+/// How many more it takes there.
+const DATABASE: usize = 4;
 /// The endpoint mapper of RPC, and the first of the ports that it maps to.
 const MAPPER: u16 = 135;
 const MAPPED: u16 = 49_152;
@@ -234,6 +238,7 @@ impl BruteForce {
             guesses.attempts.iter().copied().filter(|attempt| attempt.last_seen >= oldest).collect();
         let (needed, share) = match pair.port {
             MAPPER => (self.params.rpc_connections, NEARLY_ALL),
+            port if DATABASE_PORTS.contains(&port) => (DATABASE * self.params.login_connections, NEARLY_ALL),
             port if LOGIN_PORTS.contains(&port) => (self.params.login_connections, self.params.alike_share),
             _ => (self.params.connections, self.params.alike_share),
         };

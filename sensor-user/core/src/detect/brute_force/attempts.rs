@@ -49,6 +49,7 @@ pub(super) fn alike(attempts: &[Attempt], tolerance: f64) -> Vec<Attempt> {
 pub(super) fn is_polling(attempts: &[Attempt]) -> bool {
     const REGULAR: f64 = 0.25;
     const BUSY: f64 = 0.1;
+    const PAUSE: f64 = 1.5;
     let mut starts: Vec<Timestamp> = attempts.iter().map(|attempt| attempt.first_seen).collect();
     starts.sort_unstable();
     let gaps: Vec<f64> = starts.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64()).collect();
@@ -58,7 +59,7 @@ pub(super) fn is_polling(attempts: &[Attempt]) -> bool {
     let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
     let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
     let taken: Duration = attempts.iter().map(|attempt| attempt.last_seen.since(attempt.first_seen)).sum();
-    mean >= 1.0 && variance.sqrt() <= REGULAR * mean && taken.as_secs_f64() <= BUSY * mean * attempts.len() as f64
+    mean >= PAUSE && variance.sqrt() <= REGULAR * mean && taken.as_secs_f64() <= BUSY * mean * attempts.len() as f64
 }
 
 /// The upper median; 0 of nothing.
