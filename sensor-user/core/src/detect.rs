@@ -5,6 +5,7 @@ mod arp_scan;
 mod arp_spoof;
 mod brute_force;
 mod flood;
+mod reflector;
 mod scan;
 
 pub use anomaly::{Anomaly, AnomalyParams};
@@ -12,6 +13,7 @@ pub use arp_scan::{ArpScan, ArpScanParams};
 pub use arp_spoof::{ArpSpoof, ArpSpoofParams};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use flood::{Flood, FloodKind, FloodParams};
+pub use reflector::{Reflector, ReflectorParams};
 pub use scan::{Scan, ScanParams, SlowScanParams};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +54,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Syn),
         flood(FloodKind::Udp),
         flood(FloodKind::Icmp),
+        Box::new(Reflector::new(ReflectorParams::default())),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
         Box::new(ArpScan::new(ArpScanParams::default())),

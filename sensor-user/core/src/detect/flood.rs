@@ -5,7 +5,8 @@
 //!
 //! Echo requests are answered by whoever is asked, so that there is no imbalance: more of them than anybody needs are a
 //! flood. Answers that nobody asked for, from a service that gives long answers to short questions (Rossow, "Amplification
-//! hell", NDSS 2014), are an amplification: someone asks in the victim's name.
+//! hell", NDSS 2014), are an amplification: someone asks in the victim's name. Long ones come to nobody by chance, so that
+//! few of them from several hosts suffice, whatever else the victim is sent.
 //!
 //! What a victim is sent while the flow table is closed to strangers comes in sums (see [`OverflowEvent`]) and counts
 //! alike, so that a flood is one finding whether its packets are in flows, in aggregates or in both.
@@ -69,6 +70,9 @@ const STREAMS: u32 = 16;
 const SPOOFED_SOURCES: u64 = 64;
 /// Share of what arrives that must come unasked from such services.
 const REFLECTED: f64 = 0.8;
+/// Long unasked answers in the window that make an amplification, and how many hosts must give them.
+const AMPLIFIED: u64 = 100;
+const AMPLIFIERS: usize = 5;
 /// More ports than a flood has reason to hit.
 const MANY_PORTS: u64 = 100;
 
@@ -269,6 +273,16 @@ impl Flood {
                 FloodKind::Udp | FloodKind::Icmp => overflowed.min(victim.overflow_sources),
             };
         let useless = arrivals.saturating_sub(victim.sum(|second| second.useful));
+        if self.kind == FloodKind::Udp
+            && victim.class != Some(Class::UdpFlood)
+            && victim.heavy() >= AMPLIFIED
+            && victim.reflectors().len() >= AMPLIFIERS
+        {
+            let reflected = victim.reflected().into_values().sum();
+            let finding = self.finding(addr, victim, reflected, (Class::Amplification, false));
+            self.victims.get_mut(&addr)?.class = Some(Class::Amplification);
+            return Some(finding);
+        }
         let needed = if flows >= self.params.flows { self.params.arrivals } else { 10 * self.params.arrivals };
         if useless < needed || (useless as f64) < self.params.useless_share * arrivals as f64 {
             return None;
@@ -322,7 +336,11 @@ impl Flood {
             class,
             subject: addr,
             severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
-            attackers: if spoofed { BTreeSet::new() } else { victim.attackers() },
+            attackers: match class {
+                _ if spoofed => BTreeSet::new(),
+                Class::Amplification => victim.reflectors(),
+                _ => victim.attackers(),
+            },
             victims: BTreeSet::from([addr]),
             ports: victim.busiest_ports(),
             // Seconds with few useless arrivals are ordinary traffic before the flood.

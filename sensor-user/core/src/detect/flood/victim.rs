@@ -16,6 +16,10 @@ const MINOR: u64 = 20;
 const PORTS: usize = 256;
 /// Sources listed for one victim in one second.
 const SOURCES: usize = 64;
+/// Mean octets of unasked answers from which they are heavy: twice what ordinary questions bring.
+const HEAVY: u64 = 300;
+/// Ports counted exactly that are hit by heavy answers to one victim in one second.
+const STRUCK: usize = 32;
 /// UDP services that answer at greater length than they are asked: those of Rossow and of the
 /// alerts that CISA has published since (TA14-017A).
 const AMPLIFIERS: [u16; 22] = [
@@ -44,6 +48,10 @@ pub(super) struct Second {
     pub(super) useful: u64,
     /// Unasked answers, by the port of the service that gave them.
     pub(super) reflected: BTreeMap<u16, u64>,
+    /// Who gave them.
+    reflectors: BTreeMap<Addr, Reflected>,
+    /// Heavy ones, by the port that they hit.
+    struck: BTreeMap<u16, u64>,
     pub(super) flows: u64,
     /// Arrivals in aggregates, and all packets in them.
     pub(super) overflow_arrivals: u64,
@@ -53,6 +61,13 @@ pub(super) struct Second {
     pub(super) sources: BTreeMap<Addr, i64>,
     pub(super) first_seen: Option<Timestamp>,
     pub(super) last_seen: Timestamp,
+}
+
+/// Unasked answers of one host.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reflected {
+    packets: u64,
+    heavy: u64,
 }
 
 pub(super) struct Arrival {
@@ -110,6 +125,31 @@ impl Victim {
         ports
     }
 
+    /// Heavy answers nobody asked for, if most hit one port: a resolver whose questions are not seen asks from many
+    /// (RFC 5452).
+    pub(super) fn heavy(&self) -> u64 {
+        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        for (&port, count) in self.seconds.values().flat_map(|second| &second.struck) {
+            *ports.entry(port).or_default() += count;
+        }
+        let most = ports.into_values().max().unwrap_or(0);
+        let heavy = self.seconds.values().flat_map(|second| second.reflectors.values()).map(|by| by.heavy).sum();
+        if 2 * most >= heavy { heavy } else { 0 }
+    }
+
+    /// Hosts that gave unasked answers; heavy ones, if there are any.
+    pub(super) fn reflectors(&self) -> BTreeSet<Addr> {
+        let of = |heavy: bool| {
+            let all = self.seconds.values().flat_map(|second| &second.reflectors);
+            let wanted = all.filter(move |(_, by)| if heavy { by.heavy > 0 } else { by.packets > 0 });
+            wanted.map(|(&addr, _)| addr).collect::<BTreeSet<Addr>>()
+        };
+        let heavy = of(true);
+        let all = of(false);
+        // Where hardly any are heavy, the others are no by-catch.
+        if 2 * heavy.len() >= all.len() { heavy } else { all }
+    }
+
     pub(super) fn most_on_a_port(&self) -> u64 {
         self.by_port().into_values().max().unwrap_or(0)
     }
@@ -130,6 +170,7 @@ impl Second {
         self.flows += u64::from(event.is_new);
         if let Some(port) = arrival.amplifier.filter(|port| AMPLIFIERS.contains(port)) {
             *self.reflected.entry(port).or_default() += arrival.arrivals;
+            self.add_reflected(arrival);
         }
         if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
             *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
@@ -140,6 +181,18 @@ impl Second {
             *self.sources.entry(arrival.source).or_default() += useless;
         }
         self.cover(event.first_seen, event.last_seen);
+    }
+
+    fn add_reflected(&mut self, arrival: &Arrival) {
+        let heavy = if arrival.octets >= HEAVY * arrival.arrivals { arrival.arrivals } else { 0 };
+        if self.reflectors.len() < SOURCES || self.reflectors.contains_key(&arrival.source) {
+            let by = self.reflectors.entry(arrival.source).or_default();
+            by.packets += arrival.arrivals;
+            by.heavy += heavy;
+        }
+        if heavy > 0 && (self.struck.len() < STRUCK || self.struck.contains_key(&arrival.port)) {
+            *self.struck.entry(arrival.port).or_default() += heavy;
+        }
     }
 
     pub(super) fn add_overflow(&mut self, event: &OverflowEvent, second: u64, shares: [u64; 4]) {
