@@ -33,7 +33,7 @@ pub struct ReflectorParams {
 
 impl Default for ReflectorParams {
     fn default() -> Self {
-        Self { factor: 8, questions: 50, octets: 1_000_000, clients: 4096 }
+        Self { factor: 20, questions: 50, octets: 1_000_000, clients: 4096 }
     }
 }
 
