@@ -99,3 +99,15 @@ fn a_busy_resolver_and_a_poller_are_no_reflectors() {
     }
     quiet(&mut net);
 }
+
+#[test]
+fn a_tunnel_that_takes_another_port_each_way_is_no_flood() {
+    let mut net = network();
+    for n in 0..40_000_u32 {
+        let port = 49_152 + (n * 7919 % 400) as u16;
+        udp(&mut net, (host(1), port), (host(2), 4789), 1300);
+        udp(&mut net, (host(2), port ^ 1), (host(1), 4789), 100);
+        net.wait(200);
+    }
+    quiet(&mut net);
+}

@@ -14,6 +14,7 @@
 mod victim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
@@ -64,6 +65,10 @@ impl FloodParams {
 
 /// Seconds in the window.
 const WINDOW: u64 = 10;
+/// Part of the datagrams one way that must come the other way, to be a conversation.
+const RETURNED: u64 = 20;
+/// How long hosts stay acquainted.
+const ACQUAINTED: Duration = Duration::from_secs(60);
 /// UDP flows between hosts that talk over TCP which are taken for wanted.
 const STREAMS: u32 = 16;
 /// From so many sources with hardly a flow each, the addresses are taken for forged.
@@ -87,6 +92,10 @@ pub struct Flood {
     swept: bool,
     /// Pairs of hosts that talk over TCP: a few streams of datagrams between them are wanted (media, measurements).
     acquainted: HashMap<(Addr, Addr), Acquaintance>,
+    /// Datagrams without an answer in their own flow, from the lower address to the higher and back, and the latest: where
+    /// both ways are used, one answers the other, as in tunnels that choose ports by what they carry (RFC 7348).
+    one_way: HashMap<(Addr, Addr), ([u64; 2], Timestamp)>,
+    next_sweep: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +110,7 @@ impl Detector for Flood {
     fn observe(&mut self, event: &FlowEvent) {
         if self.kind == FloodKind::Udp {
             self.get_acquainted(event);
+            self.note_one_way(event);
         }
         let Some(arrival) = self.arrival(event) else {
             return;
@@ -147,7 +157,12 @@ impl Detector for Flood {
             victim.seconds.retain(|&second, _| second > oldest);
             !victim.seconds.is_empty()
         });
-        self.acquainted.retain(|_, acquaintance| acquaintance.last_seen.secs() + 60 > now.secs());
+        if self.next_sweep <= now {
+            self.next_sweep = now + ACQUAINTED / 4;
+            let oldest = now - ACQUAINTED;
+            self.acquainted.retain(|_, acquaintance| acquaintance.last_seen > oldest);
+            self.one_way.retain(|_, (_, last_seen)| *last_seen > oldest);
+        }
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
     }
@@ -168,6 +183,8 @@ impl Flood {
             touched: BTreeSet::new(),
             swept: false,
             acquainted: HashMap::new(),
+            one_way: HashMap::new(),
+            next_sweep: Timestamp::EPOCH,
         }
     }
 
@@ -243,7 +260,9 @@ impl Flood {
                 } else {
                     (event.server, event.client, event.sent)
                 };
-                let wanted = served || self.streams_to(to.addr, from.addr).is_some_and(|streams| streams <= STREAMS);
+                let wanted = served
+                    || self.is_returned(to.addr, from.addr)
+                    || self.streams_to(to.addr, from.addr).is_some_and(|streams| streams <= STREAMS);
                 (moved.packets > 0).then_some(Arrival {
                     victim: to.addr,
                     port: to.port,
@@ -255,6 +274,35 @@ impl Flood {
                 })
             }
         }
+    }
+
+    /// Takes in datagrams that are not answered in their own flow.
+    fn note_one_way(&mut self, event: &FlowEvent) {
+        let (from, to, moved) = if event.outcome == Outcome::Unasked {
+            (event.server.addr, event.client.addr, event.received.packets)
+        } else {
+            (event.client.addr, event.server.addr, event.sent.packets)
+        };
+        if event.proto != proto::UDP || event.outcome == Outcome::Served || moved == 0 {
+            return;
+        }
+        let key = pair(from, to);
+        if self.one_way.len() >= self.params.victims && !self.one_way.contains_key(&key) {
+            self.one_way.retain(|_, (packets, _)| packets.iter().all(|&packets| packets > 0));
+            if self.one_way.len() > self.params.victims / 2 {
+                self.one_way.clear();
+            }
+        }
+        let (packets, last_seen) = self.one_way.entry(key).or_default();
+        packets[usize::from(from > to)] += moved;
+        *last_seen = event.last_seen.max(*last_seen);
+    }
+
+    fn is_returned(&self, to: Addr, from: Addr) -> bool {
+        self.one_way.get(&pair(from, to)).is_some_and(|(packets, _)| {
+            let (there, back) = (packets[usize::from(from > to)], packets[usize::from(to > from)]);
+            back > 0 && back * RETURNED >= there
+        })
     }
 
     fn streams_to(&self, a: Addr, b: Addr) -> Option<u32> {
@@ -332,15 +380,18 @@ impl Flood {
         if overflowed > 0 {
             evidence.insert("overflowed_packets".to_owned(), json!(overflowed));
         }
+        let attackers = if spoofed {
+            BTreeSet::new()
+        } else if class == Class::Amplification {
+            victim.reflectors()
+        } else {
+            victim.attackers()
+        };
         Finding {
             class,
             subject: addr,
             severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
-            attackers: match class {
-                _ if spoofed => BTreeSet::new(),
-                Class::Amplification => victim.reflectors(),
-                _ => victim.attackers(),
-            },
+            attackers,
             victims: BTreeSet::from([addr]),
             ports: victim.busiest_ports(),
             // Seconds with few useless arrivals are ordinary traffic before the flood.
