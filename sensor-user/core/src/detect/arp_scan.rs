@@ -274,3 +274,27 @@ impl Asker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_and_what_they_ask_for_are_bounded() {
+        let mut detector = ArpScan::new(ArpScanParams::default());
+        let table = ArpTable::default();
+        for n in 0..40_000_u32 {
+            let station = if n % 2 == 0 { 1 } else { n };
+            let message = ArpMessage {
+                operation: REQUEST,
+                sender_mac: MacAddr(0x0200_0000_0000 | u64::from(station)),
+                sender_ip: 0x0a00_0000 + station,
+                target_ip: 0x0a10_0000 + n,
+                ..ArpMessage::default()
+            };
+            detector.observe_arp(&message, Timestamp::from_nanos(1 << 40 | u64::from(n)), &table);
+            assert!(detector.askers.len() <= detector.params.stations && detector.sought.len() <= SOUGHT);
+        }
+        assert!(detector.askers.values().all(|asker| asker.targets.len() <= detector.params.targets));
+    }
+}

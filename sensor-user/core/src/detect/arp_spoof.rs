@@ -300,3 +300,29 @@ fn owner(table: &ArpTable, place: Place, but: MacAddr) -> Option<MacAddr> {
     let claim = table.claimant(place)?;
     if claim.mac == but { claim.previous.filter(|&mac| mac != but) } else { Some(claim.mac) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_stations_and_questions_are_bounded() {
+        let mut detector = ArpSpoof::new(ArpSpoofParams::default());
+        let mut table = ArpTable::default();
+        for n in 0..20_000_u32 {
+            let message = ArpMessage {
+                operation: if n % 2 == 0 { REQUEST } else { REPLY },
+                sender_mac: MacAddr(0x0200_0000_0000 | u64::from(n)),
+                sender_ip: 0x0a00_0000 + n,
+                target_ip: 0x0a10_0000 + n,
+                ..ArpMessage::default()
+            };
+            let at = Timestamp::from_secs(1_000 + u64::from(n / 5000));
+            table.observe(&message, at);
+            detector.observe_arp(&message, at, &table);
+            assert!(detector.stations.len() <= detector.params.stations);
+            assert!(detector.questions.len() <= detector.params.questions);
+        }
+        assert!(detector.tick(Timestamp::from_secs(1_004), &Roles::default()).is_empty());
+    }
+}

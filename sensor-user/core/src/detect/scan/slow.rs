@@ -252,3 +252,60 @@ impl<T: Copy + Eq> Tried<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Delta, Endpoint, Lengths};
+
+    fn failure(n: u32, server: u32, port: u16) -> FlowEvent {
+        let addr = |bits: u32| Addr::from_v4(bits);
+        let at = Timestamp::from_secs(1_000 + u64::from(n));
+        let nothing = Delta::default();
+        FlowEvent {
+            client: Endpoint { addr: addr(0x0b00_0000 + n), port: 40_000 },
+            server: Endpoint { addr: addr(server), port },
+            proto: proto::TCP,
+            is_new: false,
+            before: Outcome::Pending,
+            outcome: Outcome::Unanswered,
+            first_seen: at,
+            last_seen: at,
+            sent: nothing,
+            received: nothing,
+            sent_packets: 1,
+            received_packets: 0,
+            sent_octets: 60,
+            received_octets: 0,
+            sent_lengths: Lengths::default(),
+            received_lengths: Lengths::default(),
+            zero_windows: 0,
+            first_speaker: None,
+            closing: false,
+            closing_is_new: false,
+        }
+    }
+
+    #[test]
+    fn forged_sources_are_bounded() {
+        let mut slow = Slow::new(SlowScanParams::default());
+        for n in 0..30_000 {
+            for port in [1, 2, 3] {
+                slow.observe(&failure(n, 0x0a00_0001, port));
+            }
+            assert!(slow.victims.len() <= slow.params.pairs && slow.services.len() <= slow.params.services);
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_is_forgotten() {
+        let mut slow = Slow::new(SlowScanParams::default());
+        let source = 7;
+        for port in 1..=19 {
+            slow.observe(&failure(source, 0x0a00_0001, port));
+        }
+        let later = Timestamp::from_secs(1_000) + 2 * slow.params.window;
+        assert!(slow.tick(later, &Roles::default(), &BTreeSet::new()).is_empty());
+        assert!(slow.victims.values().all(|tried| tried.failed.len() < 10));
+    }
+}
