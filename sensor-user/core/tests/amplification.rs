@@ -111,3 +111,21 @@ fn a_tunnel_that_takes_another_port_each_way_is_no_flood() {
     }
     quiet(&mut net);
 }
+
+#[test]
+fn one_sided_streams_and_downloads_are_no_floods() {
+    let mut net = network();
+    for n in 0..60_000_u32 {
+        // A camera and a log that nobody answers, and a download over QUIC.
+        udp(&mut net, (host(1), 40_000), (host(2), 5004), 1300);
+        if n % 2 == 0 {
+            udp(&mut net, (host(30 + n % 40), 514), (host(3), 514), 300);
+        }
+        udp(&mut net, (host(5), 443), (host(6), 50_000), 1200);
+        if n % 10 == 0 {
+            udp(&mut net, (host(6), 50_000), (host(5), 443), 40);
+        }
+        net.wait(500);
+    }
+    quiet(&mut net);
+}

@@ -387,13 +387,20 @@ impl Flood {
         } else {
             victim.attackers()
         };
+        let mut ports = victim.busiest_ports();
+        let mut enough = self.params.arrivals;
+        if class == Class::Amplification {
+            // Later fragments of long answers have no port.
+            ports.remove(&0);
+            enough = AMPLIFIED;
+        }
         Finding {
             class,
             subject: addr,
             severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
             attackers,
             victims: BTreeSet::from([addr]),
-            ports: victim.busiest_ports(),
+            ports,
             // Seconds with few useless arrivals are ordinary traffic before the flood.
             first_seen: victim
                 .seconds
@@ -403,7 +410,7 @@ impl Flood {
                 .min()
                 .unwrap_or_default(),
             last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
-            score: saturating_score(useless as f64, self.params.arrivals as f64),
+            score: saturating_score(useless as f64, enough as f64),
             chance: None,
             evidence,
         }

@@ -66,8 +66,9 @@ pub(super) struct Second {
 /// Unasked answers of one host.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reflected {
-    packets: u64,
     heavy: u64,
+    /// Where its latest answer arrived.
+    port: u16,
 }
 
 pub(super) struct Arrival {
@@ -128,26 +129,27 @@ impl Victim {
     /// Heavy answers nobody asked for, if most hit one port: a resolver whose questions are not seen asks from many
     /// (RFC 5452).
     pub(super) fn heavy(&self) -> u64 {
+        self.struck().map_or(0, |(_, heavy)| heavy)
+    }
+
+    /// Hosts that gave unasked answers; of those to other ports than most heavy ones, if most hit one port, only those
+    /// that gave heavy ones.
+    pub(super) fn reflectors(&self) -> BTreeSet<Addr> {
+        let struck = self.struck().map(|(port, _)| port);
+        let all = self.seconds.values().flat_map(|second| &second.reflectors);
+        let wanted = all.filter(|(_, by)| struck.is_none_or(|port| by.heavy > 0 || by.port == port));
+        wanted.map(|(&addr, _)| addr).collect()
+    }
+
+    /// The port that most heavy answers hit, and how many there are.
+    fn struck(&self) -> Option<(u16, u64)> {
         let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
         for (&port, count) in self.seconds.values().flat_map(|second| &second.struck) {
             *ports.entry(port).or_default() += count;
         }
-        let most = ports.into_values().max().unwrap_or(0);
+        let (port, most) = ports.into_iter().max_by_key(|&(_, count)| count)?;
         let heavy = self.seconds.values().flat_map(|second| second.reflectors.values()).map(|by| by.heavy).sum();
-        if 2 * most >= heavy { heavy } else { 0 }
-    }
-
-    /// Hosts that gave unasked answers; heavy ones, if there are any.
-    pub(super) fn reflectors(&self) -> BTreeSet<Addr> {
-        let of = |heavy: bool| {
-            let all = self.seconds.values().flat_map(|second| &second.reflectors);
-            let wanted = all.filter(move |(_, by)| if heavy { by.heavy > 0 } else { by.packets > 0 });
-            wanted.map(|(&addr, _)| addr).collect::<BTreeSet<Addr>>()
-        };
-        let heavy = of(true);
-        let all = of(false);
-        // Where hardly any are heavy, the others are no by-catch.
-        if 2 * heavy.len() >= all.len() { heavy } else { all }
+        (2 * most >= heavy).then_some((port, heavy))
     }
 
     pub(super) fn most_on_a_port(&self) -> u64 {
@@ -187,8 +189,8 @@ impl Second {
         let heavy = if arrival.octets >= HEAVY * arrival.arrivals { arrival.arrivals } else { 0 };
         if self.reflectors.len() < SOURCES || self.reflectors.contains_key(&arrival.source) {
             let by = self.reflectors.entry(arrival.source).or_default();
-            by.packets += arrival.arrivals;
             by.heavy += heavy;
+            by.port = arrival.port;
         }
         if heavy > 0 && (self.struck.len() < STRUCK || self.struck.contains_key(&arrival.port)) {
             *self.struck.entry(arrival.port).or_default() += heavy;
