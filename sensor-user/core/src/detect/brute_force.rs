@@ -81,6 +81,8 @@ impl Default for BruteForceParams {
 /// Services whose protocol begins with a log-in, whoever speaks first: Telnet, SMB, RDP, VNC, databases, WinRM.
 /// FTP and SSH are among them for their lower threshold.
 const LOGIN_PORTS: [u16; 12] = [21, 22, 23, 139, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986];
+/// Services at which the client speaks first: where the server seems to, the beginning was not seen.
+const WEB_PORTS: [u16; 4] = [80, 443, 8080, 8443];
 /// Services by which people log in: programs hold few conversations with them.
 const PEOPLE_PORTS: [u16; 5] = [21, 22, 23, 3389, 5900];
 /// Services with which programs hold short, alike conversations as fast as they can.
@@ -142,7 +144,8 @@ impl Detector for BruteForce {
         {
             guesses.mapped.insert(port);
         }
-        let is_login = event.first_speaker == Some(Side::Server) || LOGIN_PORTS.contains(&port);
+        let greets = event.first_speaker == Some(Side::Server) && !WEB_PORTS.contains(&port);
+        let is_login = greets || LOGIN_PORTS.contains(&port);
         if is_login && let Some(guesses) = self.pairs.get_mut(&pair) {
             let fresh = Attempt::of(event);
             if guesses.largest.is_none_or(|largest| fresh.received >= largest.received) {
