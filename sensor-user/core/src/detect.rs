@@ -1,6 +1,8 @@
 //! Detectors: each reads flow events and names behaviours it recognises. One detector a file.
 
 mod anomaly;
+mod arp_scan;
+mod arp_spoof;
 mod beacon;
 mod brute_force;
 mod dns_tunnel;
@@ -9,10 +11,13 @@ mod flood;
 mod host_anomaly;
 mod icmp_tunnel;
 mod lateral_movement;
+mod reflector;
 mod scan;
 mod slow_dos;
 
 pub use anomaly::{Anomaly, AnomalyParams};
+pub use arp_scan::{ArpScan, ArpScanParams};
+pub use arp_spoof::{ArpSpoof, ArpSpoofParams};
 pub use beacon::{Beacon, BeaconCandidate, BeaconParams, BeaconState, BeaconStateError};
 pub use brute_force::{BruteForce, BruteForceParams};
 pub use dns_tunnel::{DnsTunnel, DnsTunnelParams};
@@ -21,7 +26,8 @@ pub use flood::{Flood, FloodKind, FloodParams};
 pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
 pub use icmp_tunnel::{IcmpTunnel, IcmpTunnelParams};
 pub use lateral_movement::{LateralMovement, LateralMovementParams};
-pub use scan::{Scan, ScanParams};
+pub use reflector::{Reflector, ReflectorParams};
+pub use scan::{Scan, ScanParams, SlowScanParams};
 pub use slow_dos::{SlowDos, SlowDosParams};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +81,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         flood(FloodKind::Syn),
         flood(FloodKind::Udp),
         flood(FloodKind::Icmp),
+        Box::new(Reflector::new(ReflectorParams::default())),
         Box::new(Scan::new(ScanParams::default())),
         Box::new(BruteForce::new(BruteForceParams::default())),
         Box::new(Beacon::new(BeaconParams::default())),
@@ -83,6 +90,8 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::new(SlowDos::new(SlowDosParams::default())),
         Box::new(DnsTunnel::new(DnsTunnelParams::default())),
         Box::new(IcmpTunnel::new(IcmpTunnelParams::default())),
+        Box::new(ArpScan::new(ArpScanParams::default())),
+        Box::new(ArpSpoof::new(ArpSpoofParams::default())),
     ]
 }
 

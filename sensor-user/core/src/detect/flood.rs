@@ -5,7 +5,8 @@
 //!
 //! Echo requests are answered by whoever is asked, so that there is no imbalance: more of them than anybody needs are a
 //! flood. Answers that nobody asked for, from a service that gives long answers to short questions (Rossow, "Amplification
-//! hell", NDSS 2014), are an amplification: someone asks in the victim's name.
+//! hell", NDSS 2014), are an amplification: someone asks in the victim's name. Long ones come to nobody by chance, so that
+//! few of them from several hosts suffice, whatever else the victim is sent.
 //!
 //! What a victim is sent while the flow table is closed to strangers comes in sums (see [`OverflowEvent`]) and counts
 //! alike, so that a flood is one finding whether its packets are in flows, in aggregates or in both.
@@ -13,6 +14,7 @@
 mod victim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
@@ -63,12 +65,19 @@ impl FloodParams {
 
 /// Seconds in the window.
 const WINDOW: u64 = 10;
+/// Part of the datagrams one way that must come the other way, to be a conversation.
+const RETURNED: u64 = 20;
+/// How long hosts stay acquainted.
+const ACQUAINTED: Duration = Duration::from_secs(60);
 /// UDP flows between hosts that talk over TCP which are taken for wanted.
 const STREAMS: u32 = 16;
 /// From so many sources with hardly a flow each, the addresses are taken for forged.
 const SPOOFED_SOURCES: u64 = 64;
 /// Share of what arrives that must come unasked from such services.
 const REFLECTED: f64 = 0.8;
+/// Long unasked answers in the window that make an amplification, and how many hosts must give them.
+const AMPLIFIED: u64 = 100;
+const AMPLIFIERS: usize = 5;
 /// More ports than a flood has reason to hit.
 const MANY_PORTS: u64 = 100;
 
@@ -83,6 +92,10 @@ pub struct Flood {
     swept: bool,
     /// Pairs of hosts that talk over TCP: a few streams of datagrams between them are wanted (media, measurements).
     acquainted: HashMap<(Addr, Addr), Acquaintance>,
+    /// Datagrams without an answer in their own flow, from the lower address to the higher and back, and the latest: where
+    /// both ways are used, one answers the other, as in tunnels that choose ports by what they carry (RFC 7348).
+    one_way: HashMap<(Addr, Addr), ([u64; 2], Timestamp)>,
+    next_sweep: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +110,7 @@ impl Detector for Flood {
     fn observe(&mut self, event: &FlowEvent) {
         if self.kind == FloodKind::Udp {
             self.get_acquainted(event);
+            self.note_one_way(event);
         }
         let Some(arrival) = self.arrival(event) else {
             return;
@@ -143,7 +157,12 @@ impl Detector for Flood {
             victim.seconds.retain(|&second, _| second > oldest);
             !victim.seconds.is_empty()
         });
-        self.acquainted.retain(|_, acquaintance| acquaintance.last_seen.secs() + 60 > now.secs());
+        if self.next_sweep <= now {
+            self.next_sweep = now + ACQUAINTED / 4;
+            let oldest = now - ACQUAINTED;
+            self.acquainted.retain(|_, acquaintance| acquaintance.last_seen > oldest);
+            self.one_way.retain(|_, (_, last_seen)| *last_seen > oldest);
+        }
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|victim| self.judge(victim)).collect()
     }
@@ -164,6 +183,8 @@ impl Flood {
             touched: BTreeSet::new(),
             swept: false,
             acquainted: HashMap::new(),
+            one_way: HashMap::new(),
+            next_sweep: Timestamp::EPOCH,
         }
     }
 
@@ -239,7 +260,9 @@ impl Flood {
                 } else {
                     (event.server, event.client, event.sent)
                 };
-                let wanted = served || self.streams_to(to.addr, from.addr).is_some_and(|streams| streams <= STREAMS);
+                let wanted = served
+                    || self.is_returned(to.addr, from.addr)
+                    || self.streams_to(to.addr, from.addr).is_some_and(|streams| streams <= STREAMS);
                 (moved.packets > 0).then_some(Arrival {
                     victim: to.addr,
                     port: to.port,
@@ -251,6 +274,35 @@ impl Flood {
                 })
             }
         }
+    }
+
+    /// Takes in datagrams that are not answered in their own flow.
+    fn note_one_way(&mut self, event: &FlowEvent) {
+        let (from, to, moved) = if event.outcome == Outcome::Unasked {
+            (event.server.addr, event.client.addr, event.received.packets)
+        } else {
+            (event.client.addr, event.server.addr, event.sent.packets)
+        };
+        if event.proto != proto::UDP || event.outcome == Outcome::Served || moved == 0 {
+            return;
+        }
+        let key = pair(from, to);
+        if self.one_way.len() >= self.params.victims && !self.one_way.contains_key(&key) {
+            self.one_way.retain(|_, (packets, _)| packets.iter().all(|&packets| packets > 0));
+            if self.one_way.len() > self.params.victims / 2 {
+                self.one_way.clear();
+            }
+        }
+        let (packets, last_seen) = self.one_way.entry(key).or_default();
+        packets[usize::from(from > to)] += moved;
+        *last_seen = event.last_seen.max(*last_seen);
+    }
+
+    fn is_returned(&self, to: Addr, from: Addr) -> bool {
+        self.one_way.get(&pair(from, to)).is_some_and(|(packets, _)| {
+            let (there, back) = (packets[usize::from(from > to)], packets[usize::from(to > from)]);
+            back > 0 && back * RETURNED >= there
+        })
     }
 
     fn streams_to(&self, a: Addr, b: Addr) -> Option<u32> {
@@ -269,6 +321,16 @@ impl Flood {
                 FloodKind::Udp | FloodKind::Icmp => overflowed.min(victim.overflow_sources),
             };
         let useless = arrivals.saturating_sub(victim.sum(|second| second.useful));
+        if self.kind == FloodKind::Udp
+            && victim.class != Some(Class::UdpFlood)
+            && victim.heavy() >= AMPLIFIED
+            && victim.reflectors().len() >= AMPLIFIERS
+        {
+            let reflected = victim.reflected().into_values().sum();
+            let finding = self.finding(addr, victim, reflected, (Class::Amplification, false));
+            self.victims.get_mut(&addr)?.class = Some(Class::Amplification);
+            return Some(finding);
+        }
         let needed = if flows >= self.params.flows { self.params.arrivals } else { 10 * self.params.arrivals };
         if useless < needed || (useless as f64) < self.params.useless_share * arrivals as f64 {
             return None;
@@ -318,13 +380,27 @@ impl Flood {
         if overflowed > 0 {
             evidence.insert("overflowed_packets".to_owned(), json!(overflowed));
         }
+        let attackers = if spoofed {
+            BTreeSet::new()
+        } else if class == Class::Amplification {
+            victim.reflectors()
+        } else {
+            victim.attackers()
+        };
+        let mut ports = victim.busiest_ports();
+        let mut enough = self.params.arrivals;
+        if class == Class::Amplification {
+            // Later fragments of long answers have no port.
+            ports.remove(&0);
+            enough = AMPLIFIED;
+        }
         Finding {
             class,
             subject: addr,
             severity: if peak >= 10 * self.params.arrivals { Severity::Critical } else { Severity::High },
-            attackers: if spoofed { BTreeSet::new() } else { victim.attackers() },
+            attackers,
             victims: BTreeSet::from([addr]),
-            ports: victim.busiest_ports(),
+            ports,
             // Seconds with few useless arrivals are ordinary traffic before the flood.
             first_seen: victim
                 .seconds
@@ -334,7 +410,7 @@ impl Flood {
                 .min()
                 .unwrap_or_default(),
             last_seen: victim.seconds.values().map(|second| second.last_seen).max().unwrap_or_default(),
-            score: saturating_score(useless as f64, self.params.arrivals as f64),
+            score: saturating_score(useless as f64, enough as f64),
             chance: None,
             evidence,
         }

@@ -7,6 +7,10 @@
 //! The contacts of a source are counted by victim (distinct ports: a port scan) and by service (distinct hosts of which
 //! none has served the source: a host scan).
 
+mod slow;
+
+pub use slow::SlowScanParams;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -14,6 +18,7 @@ use sensor_ebpf::abi::Addr;
 use sensor_ebpf::packet::proto;
 use serde_json::json;
 
+use self::slow::Slow;
 use super::{Detector, Finding, is_group, saturating_score};
 use crate::flow::{FlowEvent, Outcome};
 use crate::incident::{Class, Severity};
@@ -31,11 +36,19 @@ pub struct ScanParams {
     pub sources: usize,
     /// Contacts remembered of one source; the oldest give way.
     pub contacts: usize,
+    /// Of the test over hours.
+    pub slow: SlowScanParams,
 }
 
 impl Default for ScanParams {
     fn default() -> Self {
-        Self { margin: 15, window: Duration::from_secs(60), sources: 65_536, contacts: 16_384 }
+        Self {
+            margin: 15,
+            window: Duration::from_secs(60),
+            sources: 65_536,
+            contacts: 16_384,
+            slow: SlowScanParams::default(),
+        }
     }
 }
 
@@ -44,6 +57,7 @@ impl Default for ScanParams {
 pub struct Scan {
     params: ScanParams,
     sources: HashMap<Addr, Source>,
+    slow: Slow,
     touched: BTreeSet<Addr>,
     next_sweep: Timestamp,
 }
@@ -89,6 +103,7 @@ impl Detector for Scan {
         if !counts || is_group(event.server.addr) || is_traceroute(event) {
             return;
         }
+        self.slow.observe(event);
         if self.sources.len() >= self.params.sources && !self.sources.contains_key(&event.client.addr) {
             self.make_room();
         }
@@ -103,14 +118,19 @@ impl Detector for Scan {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, _: &Roles) -> Vec<Finding> {
+    fn tick(&mut self, now: Timestamp, roles: &Roles) -> Vec<Finding> {
         if now >= self.next_sweep {
             self.next_sweep = now + self.params.window / 4;
             let oldest = now - self.params.window;
             self.sources.retain(|_, source| source.expire(oldest));
         }
         let touched = std::mem::take(&mut self.touched);
-        touched.into_iter().filter_map(|addr| self.sources.get(&addr)?.judge(addr, self.params.margin)).collect()
+        let margin = self.params.margin;
+        let mut findings: Vec<Finding> =
+            touched.into_iter().filter_map(|addr| self.sources.get(&addr)?.judge(addr, margin)).collect();
+        let found = findings.iter().map(|finding| finding.subject).collect();
+        findings.extend(self.slow.tick(now, roles, &found));
+        findings
     }
 
     fn is_idle(&self) -> bool {
@@ -122,7 +142,13 @@ impl Scan {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(params: ScanParams) -> Self {
-        Self { params, sources: HashMap::new(), touched: BTreeSet::new(), next_sweep: Timestamp::EPOCH }
+        Self {
+            params,
+            sources: HashMap::new(),
+            slow: Slow::new(params.slow),
+            touched: BTreeSet::new(),
+            next_sweep: Timestamp::EPOCH,
+        }
     }
 
     fn make_room(&mut self) {

@@ -45,7 +45,8 @@ fn total(incident: &Incident, name: &str) -> u64 {
 }
 
 fn number(incident: &Incident, name: &str) -> String {
-    incident.evidence.get(name).map_or_else(|| "?".to_owned(), Value::to_string)
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    incident.evidence.get(name).map_or_else(|| "?".to_owned(), plain)
 }
 
 /// A share as a percentage.

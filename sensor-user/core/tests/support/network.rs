@@ -189,6 +189,7 @@ pub fn served(proto: u8, client: End, server: End, at: Timestamp) -> FlowEvent {
         sent_lengths: Lengths { min: 40, max: 60 },
         received_lengths: Lengths { min: 60, max: 60 },
         zero_windows: 0,
+        client_ttl: 64,
         sent_pushes: u32::from(proto == proto::TCP),
         received_pushes: 0,
         received_kind: 0,

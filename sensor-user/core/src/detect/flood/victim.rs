@@ -16,6 +16,10 @@ const MINOR: u64 = 20;
 const PORTS: usize = 256;
 /// Sources listed for one victim in one second.
 const SOURCES: usize = 64;
+/// Mean octets of unasked answers from which they are heavy: twice what ordinary questions bring.
+const HEAVY: u64 = 300;
+/// Ports counted exactly that are hit by heavy answers to one victim in one second.
+const STRUCK: usize = 32;
 /// UDP services that answer at greater length than they are asked: those of Rossow and of the
 /// alerts that CISA has published since (TA14-017A).
 const AMPLIFIERS: [u16; 22] = [
@@ -44,6 +48,10 @@ pub(super) struct Second {
     pub(super) useful: u64,
     /// Unasked answers, by the port of the service that gave them.
     pub(super) reflected: BTreeMap<u16, u64>,
+    /// Who gave them.
+    reflectors: BTreeMap<Addr, Reflected>,
+    /// Heavy ones, by the port that they hit.
+    struck: BTreeMap<u16, u64>,
     pub(super) flows: u64,
     /// Arrivals in aggregates, and all packets in them.
     pub(super) overflow_arrivals: u64,
@@ -53,6 +61,14 @@ pub(super) struct Second {
     pub(super) sources: BTreeMap<Addr, i64>,
     pub(super) first_seen: Option<Timestamp>,
     pub(super) last_seen: Timestamp,
+}
+
+/// Unasked answers of one host.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reflected {
+    heavy: u64,
+    /// Where its latest answer arrived.
+    port: u16,
 }
 
 pub(super) struct Arrival {
@@ -110,6 +126,32 @@ impl Victim {
         ports
     }
 
+    /// Heavy answers nobody asked for, if most hit one port: a resolver whose questions are not seen asks from many
+    /// (RFC 5452).
+    pub(super) fn heavy(&self) -> u64 {
+        self.struck().map_or(0, |(_, heavy)| heavy)
+    }
+
+    /// Hosts that gave unasked answers; of those to other ports than most heavy ones, if most hit one port, only those
+    /// that gave heavy ones.
+    pub(super) fn reflectors(&self) -> BTreeSet<Addr> {
+        let struck = self.struck().map(|(port, _)| port);
+        let all = self.seconds.values().flat_map(|second| &second.reflectors);
+        let wanted = all.filter(|(_, by)| struck.is_none_or(|port| by.heavy > 0 || by.port == port));
+        wanted.map(|(&addr, _)| addr).collect()
+    }
+
+    /// The port that most heavy answers hit, and how many there are.
+    fn struck(&self) -> Option<(u16, u64)> {
+        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        for (&port, count) in self.seconds.values().flat_map(|second| &second.struck) {
+            *ports.entry(port).or_default() += count;
+        }
+        let (port, most) = ports.into_iter().max_by_key(|&(_, count)| count)?;
+        let heavy = self.seconds.values().flat_map(|second| second.reflectors.values()).map(|by| by.heavy).sum();
+        (2 * most >= heavy).then_some((port, heavy))
+    }
+
     pub(super) fn most_on_a_port(&self) -> u64 {
         self.by_port().into_values().max().unwrap_or(0)
     }
@@ -130,6 +172,7 @@ impl Second {
         self.flows += u64::from(event.is_new);
         if let Some(port) = arrival.amplifier.filter(|port| AMPLIFIERS.contains(port)) {
             *self.reflected.entry(port).or_default() += arrival.arrivals;
+            self.add_reflected(arrival);
         }
         if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
             *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
@@ -140,6 +183,18 @@ impl Second {
             *self.sources.entry(arrival.source).or_default() += useless;
         }
         self.cover(event.first_seen, event.last_seen);
+    }
+
+    fn add_reflected(&mut self, arrival: &Arrival) {
+        let heavy = if arrival.octets >= HEAVY * arrival.arrivals { arrival.arrivals } else { 0 };
+        if self.reflectors.len() < SOURCES || self.reflectors.contains_key(&arrival.source) {
+            let by = self.reflectors.entry(arrival.source).or_default();
+            by.heavy += heavy;
+            by.port = arrival.port;
+        }
+        if heavy > 0 && (self.struck.len() < STRUCK || self.struck.contains_key(&arrival.port)) {
+            *self.struck.entry(arrival.port).or_default() += heavy;
+        }
     }
 
     pub(super) fn add_overflow(&mut self, event: &OverflowEvent, second: u64, shares: [u64; 4]) {
