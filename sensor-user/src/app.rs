@@ -1,5 +1,6 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
+mod canary;
 mod live;
 mod mute;
 mod replay;
@@ -48,6 +49,10 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Mute(args) => mute::run(&config.state_dir, &args.action),
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
+        Command::Canary(args) => {
+            log::init(&config, true)?;
+            canary::run(&config, args)
+        }
         Command::Config(args) => print(config_text(&config, args.json)?.as_bytes()),
         Command::Unpin(args) => {
             let dir = args.dir.as_deref().or(config.kernel.pin.as_deref()).unwrap_or(Path::new(DEFAULT_PIN));

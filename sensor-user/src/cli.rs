@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
+pub mod canary;
 pub mod mute;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sensor_models::ModelKind;
 
+use self::canary::CanaryArgs;
 use self::mute::MuteArgs;
 use crate::config::{Config, ConfigError, ConfigSources, Override};
 use crate::notify::NotifyConfig;
@@ -66,6 +68,8 @@ pub enum Command {
     Mute(MuteArgs),
     /// Check this host and the configuration, and say what to do
     Doctor(DoctorArgs),
+    /// Find out whether a scan is found, and how soon, with a harmless one
+    Canary(CanaryArgs),
     /// Print the configuration in effect, without its secrets
     Config(ConfigArgs),
     /// Detach and remove what `leuko run --pin` has kept
@@ -133,6 +137,9 @@ pub struct RunArgs {
     /// Refused: it belongs to `leuko train`
     #[arg(long, hide = true, value_name = "F", value_parser = belongs_to_train)]
     pub contamination: Option<String>,
+    /// How often the sensor tests itself with a marked scan, as `leuko canary` does, up to 24h [default: 0s, never]
+    #[arg(long, value_name = "TIME")]
+    pub canary: Option<String>,
     /// Stop after this time, such as 90s, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -323,6 +330,7 @@ impl Cli {
             Command::Replay(_) | Command::Train(_) => true,
             Command::Mute(_)
             | Command::Doctor(_)
+            | Command::Canary(_)
             | Command::Config(_)
             | Command::Unpin(_)
             | Command::Completions(_) => false,
@@ -341,6 +349,7 @@ impl Cli {
             Command::Run(_)
             | Command::Mute(_)
             | Command::Doctor(_)
+            | Command::Canary(_)
             | Command::Config(_)
             | Command::Unpin(_)
             | Command::Completions(_) => ConfigSources::of_process(file, overrides),
@@ -363,6 +372,7 @@ impl Cli {
                 ("--sampling", "kernel.sampling", run.sampling.map(|sampling| sampling.to_string())),
                 ("--pin", "kernel.pin", run.pin.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
                 ("--metrics-listen", "metrics.listen", run.metrics_listen.clone()),
+                ("--canary", "canary.every", run.canary.clone()),
                 ("--state-dir", "state_dir", run.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
             ]),
             Command::Replay(replay) => flags.extend([
@@ -376,6 +386,7 @@ impl Cli {
                     mute.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
                 ));
             }
+            Command::Canary(canary) => flags.push(("--interval", "interval", canary.interval.clone())),
             Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),
             Command::Train(_) | Command::Config(_) | Command::Unpin(_) | Command::Completions(_) => {}
         }
@@ -387,7 +398,7 @@ fn name_of(choice: impl clap::ValueEnum) -> Option<String> {
     Some(choice.to_possible_value()?.get_name().to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let secs = seconds(text.trim()).filter(|secs| *secs > 0.0).and_then(|secs| Duration::try_from_secs_f64(secs).ok());
     secs.ok_or_else(|| "write for instance 90s, 15m or 2h".to_owned())
 }

@@ -32,7 +32,9 @@ pub use self::layers::{Origin, Override};
 use self::network::Network;
 use self::setting::Setting;
 use self::suppress::Suppress;
-use self::value::{AlertsPerDay, FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup};
+use self::value::{
+    AlertsPerDay, CanaryInterval, FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup,
+};
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub timeouts: TimeoutsConfig,
     /// `[metrics]`
     pub metrics: MetricsConfig,
+    /// `[canary]`
+    pub canary: CanaryConfig,
     /// `[detect]`
     pub detect: DetectConfig,
     /// `[notify]`
@@ -114,6 +118,20 @@ pub struct MetricsConfig {
     pub listen: Listen,
 }
 
+/// `[canary]`: the self-test of a sensor that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CanaryConfig {
+    /// How often; zero for never.
+    pub every: CanaryInterval,
+}
+
+impl Default for CanaryConfig {
+    fn default() -> Self {
+        Self { every: CanaryInterval::from_millis(0) }
+    }
+}
+
 /// `[detect]`: how much is reported, and what is not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -142,6 +160,7 @@ impl Default for Config {
             kernel: KernelConfig::default(),
             timeouts: TimeoutsConfig::default(),
             metrics: MetricsConfig::default(),
+            canary: CanaryConfig::default(),
             detect: DetectConfig::default(),
             notify: NotifyConfig::default(),
         }

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod atomic;
 pub mod attribution;
+pub mod canary;
 pub mod cli;
 pub mod config;
 pub mod doctor;

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use cadence::{Pressure, pause};
 
+use crate::canary::{Report, Schedule};
 use crate::mutes::Follower;
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::watch::Watch;
@@ -69,6 +70,8 @@ pub struct Live<C> {
     pub fitting: Fitting,
     /// What is not reported.
     pub mutes: Follower,
+    /// The self-test, if it is wanted.
+    pub canary: Option<Schedule>,
 }
 
 impl<C: Clocks> Live<C> {
@@ -98,6 +101,9 @@ impl<C: Clocks> Live<C> {
             let pressure = self.pressure(&tick);
             self.engine.set_pressure(pressure.is_high());
             step = pause(self.interval, pressure);
+        }
+        if let Some(schedule) = &self.canary {
+            schedule.canaries.cage().leave(&mut self.source);
         }
         if self.source.is_pinned() {
             info!("leaving the programs attached");
@@ -138,6 +144,10 @@ impl<C: Clocks> Live<C> {
         if !last {
             self.watch.reconcile(&mut self.source, begun);
         }
+        let interval = self.interval;
+        let engine = &mut self.engine;
+        let mut canary =
+            (self.canary.as_mut().filter(|_| !last)).and_then(|schedule| schedule.before_tick(interval, now, engine));
         let before = coverage::total(&self.source.counters()?);
         let engine = &mut self.engine;
         self.source.poll(|id, slot| engine.observe(id, slot, epoch_ns, now));
@@ -156,6 +166,7 @@ impl<C: Clocks> Live<C> {
         if last {
             events.extend(engine.finish(now));
         }
+        canary = canary.or_else(|| self.canary.as_mut()?.canaries.look(engine, epoch_ns));
         self.fitting.tick(engine);
         let [flows, hosts] = &mut self.baselines;
         flows.save_if_newer(engine.baseline());
@@ -179,6 +190,7 @@ impl<C: Clocks> Live<C> {
             program_runs: self.source.run_stats(),
             polled,
             took,
+            canary,
             last,
         })
     }
@@ -247,6 +259,8 @@ pub struct Tick {
     pub polled: Duration,
     /// Time the whole tick took.
     pub took: Duration,
+    /// What became of a canary.
+    pub canary: Option<Report>,
     /// The sensor is stopping.
     pub last: bool,
 }

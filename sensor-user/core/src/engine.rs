@@ -15,6 +15,7 @@ use sensor_models::{AlertBudget, Baseline, Classifier};
 use serde_json::{Value, json};
 
 use crate::arp::ArpTable;
+use crate::canary::Canary;
 use crate::coverage::Held;
 use crate::detect::{
     self, Anomaly, AnomalyParams, BeaconCandidate, BeaconState, Detector, Finding, HostAnomaly, HostAnomalyParams,
@@ -93,6 +94,7 @@ pub struct Engine {
     suppressor: Suppressor,
     disabled: BTreeSet<Class>,
     own: BTreeSet<(Addr, u16)>,
+    canary: Option<Canary>,
     keep_records: bool,
     records: Vec<FlowRecord>,
     ended: BTreeMap<&'static str, u64>,
@@ -127,6 +129,7 @@ impl Engine {
             suppressor,
             disabled: config.disabled,
             own: config.own_endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect(),
+            canary: None,
             keep_records: config.keep_records,
             records: Vec::new(),
             ended: BTreeMap::new(),
@@ -172,7 +175,7 @@ impl Engine {
         let (event, record) = self.table.retire(id, slot, epoch_ns, now);
         self.feed(&event);
         *self.ended.entry(record.end_reason.as_str()).or_default() += 1;
-        if !self.is_own(&event) {
+        if !self.is_own(&event) && !self.canary.as_ref().is_some_and(|canary| canary.owns(&event)) {
             let flagged = self.book.involves(event.client.addr) || self.book.involves(event.server.addr);
             self.anomaly.observe(&record, flagged);
         }
@@ -240,6 +243,9 @@ impl Engine {
         findings.extend(self.host_anomaly.tick(now, &self.roles, |addr| book.involves(addr)));
         for finding in findings {
             events.extend(self.report(finding, now));
+        }
+        if let Some(canary) = &mut self.canary {
+            canary.tick(now, &self.roles);
         }
         self.note_windows(now);
         events.extend(self.book.expire(now));
@@ -329,6 +335,16 @@ impl Engine {
     /// Replaces the endpoints of the sensor itself and of its receivers.
     pub fn set_own_endpoints(&mut self, endpoints: impl IntoIterator<Item = (IpAddr, u16)>) {
         self.own = endpoints.into_iter().map(|(addr, port)| (addr.into(), port)).collect();
+    }
+
+    /// Sets the traffic that is marked as the sensor's own, to be watched by itself.
+    pub fn set_canary(&mut self, canary: Canary) {
+        self.canary = Some(canary);
+    }
+
+    /// The marked traffic, and what was seen of it.
+    pub const fn canary_mut(&mut self) -> Option<&mut Canary> {
+        self.canary.as_mut()
     }
 
     /// Incidents that are open.
@@ -424,6 +440,10 @@ impl Engine {
 
     fn feed(&mut self, event: &FlowEvent) {
         if !event.is_news() || self.is_own(event) {
+            return;
+        }
+        if let Some(canary) = self.canary.as_mut().filter(|canary| canary.owns(event)) {
+            canary.observe(event);
             return;
         }
         self.windows.observe(event);

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{engine_config, suppressed, wall_clock};
+use crate::canary::{Cage, Canaries, Outcome, Schedule};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
@@ -78,13 +79,15 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let programs = (config.kernel.xdp_mode, config.kernel.egress);
     let watch = Watch::start(&specs, programs, &mut source, SystemClocks.stopwatch())?;
     source.remove_stale_links().context("detach from what is not watched any more")?;
+    let mut engine = Engine::new(EngineConfig {
+        baseline: saved,
+        host_baseline: saved_hosts,
+        own_endpoints: own.current(),
+        ..engine_config(config)
+    });
+    let canary = canary(config, &mut source, &mut engine).context("prepare the canary; --canary 0s leaves it out")?;
     let mut live = Live {
-        engine: Engine::new(EngineConfig {
-            baseline: saved,
-            host_baseline: saved_hosts,
-            own_endpoints: own.current(),
-            ..engine_config(config)
-        }),
+        engine,
         source,
         watch,
         clocks: SystemClocks,
@@ -94,6 +97,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         baselines,
         fitting: Fitting::default(),
         mutes: Follower::new(config.state_dir.clone(), suppressed(config)),
+        canary,
     };
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
@@ -119,6 +123,23 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// The self-test, if the configuration wants it.
+fn canary(config: &Config, source: &mut KernelSource, engine: &mut Engine) -> Result<Option<Schedule>> {
+    let every = config.canary.every.get();
+    if every.is_zero() {
+        return Ok(None);
+    }
+    let cage = Cage::make(source, RandomState::new().hash_one("marks"))?;
+    let patience = patience(config.interval.get());
+    let canaries = Canaries::new(cage, config.kernel.sampling.get(), patience, stopwatch, engine);
+    Ok(Some(Schedule::new(canaries, every, RandomState::new().hash_one("delays"))))
+}
+
+/// How long a canary may take: a multiple of what it should.
+pub(super) fn patience(interval: Duration) -> Duration {
+    Duration::from_secs(5) + interval * 10
+}
+
 /// What a tick is told to: standard output, metrics, receivers.
 struct Front<'a> {
     printer: Printer,
@@ -135,6 +156,14 @@ impl Front<'_> {
         self.health.beat();
         (self.kernel_log)();
         self.telemetry.feed(engine, tick);
+        if let Some(report) = &tick.canary {
+            match report.outcome {
+                Outcome::Found => info!(canary = report.line()),
+                Outcome::Missed | Outcome::Failed => {
+                    warn!(canary = report.line(), "the sensor does not find its own scan")
+                }
+            }
+        }
         let mut reader = Reader::Listening;
         for event in &tick.events {
             self.notifier.send(event);
@@ -221,7 +250,7 @@ async fn after(duration: Option<Duration>) {
 }
 
 /// The clocks of this host.
-struct SystemClocks;
+pub(super) struct SystemClocks;
 
 impl Clocks for SystemClocks {
     fn now(&self) -> Now {
@@ -230,8 +259,12 @@ impl Clocks for SystemClocks {
     }
 
     fn stopwatch(&self) -> Duration {
-        Duration::from_nanos(read(ClockId::CLOCK_MONOTONIC))
+        stopwatch()
     }
+}
+
+pub(super) fn stopwatch() -> Duration {
+    Duration::from_nanos(read(ClockId::CLOCK_MONOTONIC))
 }
 
 /// Nanoseconds. Both clocks exist on every Linux, so a failure would be a broken kernel; zero then.

@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 43] = [
+pub const SETTINGS: [Setting; 44] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -90,6 +90,10 @@ pub const SETTINGS: [Setting; 43] = [
     scalar("timeouts.icmp_idle", "ICMP and ICMPv6."),
     scalar("timeouts.active", "A flow that lasts longer is recorded and begins anew."),
     text("metrics.listen", "Where Prometheus fetches /metrics, or \"off\". Default 127.0.0.1:9101."),
+    scalar(
+        "canary.every",
+        "How often `leuko run` tests itself with a marked scan, up to 24h; 0s for never. Default 0s.",
+    ),
     scalar(
         "detect.alerts_per_day",
         "Alerts a day that are acceptable where chance decides (anomaly): the threshold follows. Default 10.",

@@ -20,6 +20,8 @@ pub struct Span<const MIN_MS: u64, const MAX_MS: u64>(Duration);
 pub type Interval = Span<100, 60_000>;
 /// Time of learning before there is a baseline; zero for none.
 pub type Warmup = Span<0, DAY_MS>;
+/// Time between two canaries; zero for none.
+pub type CanaryInterval = Span<0, DAY_MS>;
 /// Time until a flow ends.
 pub type Timeout = Span<1, DAY_MS>;
 

@@ -4,6 +4,7 @@
 //! Every combination exists from
 //! the start with the value 0, so that `rate()` sees the first event. Totals of the kernel are fed as deltas.
 
+mod canary;
 mod decisions;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,9 @@ use sensor_core::engine::Engine;
 use sensor_core::incident::{Change, Class, IncidentEvent, Severity};
 use sensor_ebpf::abi::Hook;
 
+pub use self::canary::CanaryMetrics;
 use self::decisions::Decisions;
+use crate::canary::Report;
 use crate::notify::{Outcome, Sink};
 
 /// Content type of [`Metrics::render`].
@@ -68,6 +71,7 @@ pub struct Metrics {
     not_learned: IntCounter,
     drifts: IntCounter,
     decisions: Decisions,
+    canary: CanaryMetrics,
     notifications: IntCounterVec,
     queue: IntGaugeVec,
     model_trained: Gauge,
@@ -146,6 +150,7 @@ impl Metrics {
             )?,
             drifts: counter(r, "leuko_drifts_total", "Times that normal traffic was no longer what was learned.")?,
             decisions: Decisions::new(r)?,
+            canary: CanaryMetrics::new(r)?,
             incidents: counters(
                 r,
                 "leuko_incidents_total",
@@ -278,6 +283,11 @@ impl Metrics {
     /// Follows what the alert budget and the rules of the user have decided.
     pub fn decided(&self, engine: &Engine) {
         self.decisions.feed(engine);
+    }
+
+    /// Records what became of a canary.
+    pub fn canary(&self, report: &Report) {
+        self.canary.feed(report);
     }
 
     /// Counts what learning did since the last call.

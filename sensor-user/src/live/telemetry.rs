@@ -84,6 +84,9 @@ impl Telemetry {
         if let Some(baseline) = engine.baseline() {
             self.metrics.model_trained(UNIX_EPOCH + Duration::from_secs(baseline.training().trained_at_s));
         }
+        if let Some(report) = &tick.canary {
+            self.metrics.canary(report);
+        }
         self.metrics.polled(tick.polled);
         self.metrics.ticked(tick.took);
     }

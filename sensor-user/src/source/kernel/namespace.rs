@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::config::interface::NamespaceName;
 
@@ -58,6 +59,24 @@ impl Namespace {
             }
             Err(error) => Err(error).with_context(|| format!("open the network namespace {}", path.display())),
         }
+    }
+
+    /// A new one without a name, which is gone with this value and what is inside.
+    ///
+    /// # Errors
+    /// Without the right to make one.
+    pub fn create() -> Result<Self> {
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                    let error = anyhow!(errno).context("make a network namespace");
+                    if errno == Errno::EPERM { error.context("run as root, or grant CAP_SYS_ADMIN") } else { error }
+                })?;
+                Self::current()
+            });
+            let inside = inside.context("start a thread for another network namespace")?;
+            inside.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// As [`Namespace::current`] or [`Namespace::named`].
@@ -109,10 +128,10 @@ impl Namespace {
         })
     }
 
-    fn refused(&self, errno: nix::errno::Errno) -> anyhow::Error {
+    fn refused(&self, errno: Errno) -> anyhow::Error {
         let name = self.0.name.as_ref().map_or("of its start", NamespaceName::as_str);
         let error = anyhow!(errno).context(format!("enter the network namespace {name}"));
-        if errno == nix::errno::Errno::EPERM {
+        if errno == Errno::EPERM {
             return error.context("run as root, or grant CAP_SYS_ADMIN: other network namespaces need it");
         }
         error

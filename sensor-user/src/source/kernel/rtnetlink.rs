@@ -72,6 +72,18 @@ impl Lister {
         Ok(self.try_list()?.0)
     }
 
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// When the kernel does not: there is no such link, or it may not be changed.
+    pub fn bring_up(&mut self, index: u32) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let fd = self.socket.as_raw_fd();
+        sendto(fd, &bring_up_request(self.sequence, index), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let length = recv(fd, &mut self.buffer, MsgFlags::empty())?;
+        Reply::default().take(self.buffer.get(..length).unwrap_or_default(), self.sequence)
+    }
+
     fn try_list(&mut self) -> io::Result<(Vec<Link>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
         let fd = self.socket.as_raw_fd();
@@ -95,6 +107,7 @@ const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 const IFLA_IFNAME: u16 = 3;
@@ -127,6 +140,15 @@ fn request(sequence: u32) -> Vec<u8> {
     bytes
 }
 
+/// `struct ifinfomsg` with the flag that is set, and the mask of those that change.
+fn bring_up_request(sequence: u32, index: u32) -> Vec<u8> {
+    let length: u32 = 32;
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend([RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK].map(u16::to_ne_bytes).concat());
+    bytes.extend([sequence, 0, 0, index, IFF_UP, IFF_UP].map(u32::to_ne_bytes).concat());
+    bytes
+}
+
 #[derive(Debug, Default)]
 struct Reply {
     links: Vec<Link>,
@@ -150,6 +172,10 @@ impl Reply {
                 Some(NLMSG_DONE) => self.done = true,
                 Some(NLMSG_ERROR) => {
                     let errno = u32_at(body, 0).unwrap_or_default().wrapping_neg();
+                    if errno == 0 {
+                        self.done = true;
+                        continue;
+                    }
                     return Err(io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EIO)));
                 }
                 Some(RTM_NEWLINK) => self.links.extend(link(body)),
