@@ -2,7 +2,8 @@
 //!
 //! The packets go over the loopback of that namespace, from one random address of 127.0.0.0/8 to another, so they reach
 //! nobody. They pass the same programs and tables, are read at the same ticks, and meet the same test as any scan; the
-//! engine keeps them from learning and from receivers (see [`sensor_core::canary`]).
+//! engine keeps them from learning and from receivers (see [`sensor_core::canary`]). Every probe is refused at once, so
+//! the time is that of the sensor alone, without the second after which silence counts as an answer.
 
 mod cage;
 mod report;

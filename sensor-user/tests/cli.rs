@@ -55,7 +55,7 @@ fn the_command_line_is_consistent_and_every_option_is_explained() {
 fn every_flag_of_run_reaches_its_setting() {
     let cli = parse(
         "leuko --log-level debug run --interface eth0 -i eth1,eth2 --interval 2s --warmup 5m --xdp-mode generic \
-         --egress clsact --flows 2048 --sampling 9 --pin --metrics-listen [::1]:9 --state-dir /x --fresh --json --duration 90s --no-notify",
+         --egress clsact --flows 2048 --sampling 9 --pin --metrics-listen [::1]:9 --canary 1h --state-dir /x --fresh --json --duration 90s --no-notify",
     );
     let config = cli.load_config().unwrap();
     let names: Vec<_> = config.interfaces.iter().map(ToString::to_string).collect();
@@ -64,6 +64,7 @@ fn every_flag_of_run_reaches_its_setting() {
     assert_eq!(config.interval.get(), Duration::from_secs(2));
     assert_eq!(config.warmup.get(), Duration::from_secs(300));
     assert_eq!(config.state_dir, Path::new("/x"));
+    assert_eq!(config.canary.every.get(), Duration::from_secs(3600));
     let kernel = serde_json::to_value(config.kernel).unwrap();
     let expected = serde_json::json!({
         "xdp_mode": "generic", "egress": "clsact", "flows": 2048, "sampling": 9, "tunnels": [], "pin": "/sys/fs/bpf/leuko"
