@@ -1,6 +1,7 @@
 //! A server with services, a client that uses them, and Leuko on the server's interface.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::leuko::{Leuko, Line};
-use crate::netns::{Lab, Pair};
+use crate::netns::{Lab, Namespace, Pair};
 use crate::servers::{Dns, Http, Iperf, Sshd};
 use crate::wait::until;
 
@@ -21,7 +22,8 @@ pub struct Scene {
     pub sshd: Sshd,
     iperf: Iperf,
     _dns: Dns,
-    _web: Http,
+    web: Http,
+    lab: Lab,
 }
 
 impl Scene {
@@ -36,12 +38,34 @@ impl Scene {
     /// # Errors
     /// Without root, or when a program is not installed or does not start.
     pub fn start() -> Result<Self> {
-        let pair = Lab::new()?.pair()?;
+        let lab = Lab::new()?;
+        let pair = lab.pair()?;
         let web = Http::start(&pair.server, 80)?;
         let dns = Dns::start(&pair.server)?;
         let sshd = Sshd::start(&pair.server, 22)?;
         let iperf = Iperf::start(&pair.server, 5201)?;
-        Ok(Self { pair, sshd, iperf, _dns: dns, _web: web })
+        Ok(Self { pair, sshd, iperf, _dns: dns, web, lab })
+    }
+
+    /// The folder of the server's web pages.
+    pub fn web_root(&self) -> PathBuf {
+        self.web.root()
+    }
+
+    /// Another station on the segment, with a hardware address of its own. It reaches the server and other neighbours, but
+    /// not the client, on whose wire it is.
+    ///
+    /// # Errors
+    /// As [`Lab::namespace`], and when the kernel has no macvlan.
+    pub fn neighbour(&self, name: &str, address: &str) -> Result<Namespace> {
+        let neighbour = self.lab.namespace(name)?;
+        let netns = neighbour.name();
+        // It gets its name inside: this namespace has an eth0 already.
+        self.pair.client.ip(&format!("link add link eth0 name {name} netns {netns} type macvlan mode bridge"))?;
+        neighbour.ip(&format!("link set {name} name eth0"))?;
+        neighbour.ip(&format!("address add {address}/24 dev eth0"))?;
+        neighbour.ip("link set eth0 up")?;
+        Ok(neighbour)
     }
 
     /// Starts `leuko run --json` on the server and waits until it watches; `settings` are those of the configuration

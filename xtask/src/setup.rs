@@ -88,13 +88,17 @@ impl Tool {
     }
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 20] = [
     Tool { programs: &["ip"], package: "iproute2" },
     Tool { programs: &["ethtool"], package: "ethtool" },
     Tool { programs: &["bpftool"], package: "bpftool" },
     Tool { programs: &["nmap"], package: "nmap" },
     Tool { programs: &["hping3"], package: "hping3" },
     Tool { programs: &["hydra"], package: "hydra" },
+    Tool { programs: &["slowhttptest"], package: "slowhttptest" },
+    Tool { programs: &["iodine"], package: "iodine" },
+    Tool { programs: &["ptunnel"], package: "ptunnel" },
+    Tool { programs: &["arpspoof"], package: "dsniff" },
     Tool { programs: &["sshd"], package: "openssh-server" },
     Tool { programs: &["ssh"], package: "openssh-client" },
     Tool { programs: &["sshpass"], package: "sshpass" },
