@@ -88,7 +88,7 @@ impl Tool {
     }
 }
 
-const TOOLS: [Tool; 20] = [
+const TOOLS: [Tool; 21] = [
     Tool { programs: &["ip"], package: "iproute2" },
     Tool { programs: &["ethtool"], package: "ethtool" },
     Tool { programs: &["bpftool"], package: "bpftool" },
@@ -105,6 +105,7 @@ const TOOLS: [Tool; 20] = [
     Tool { programs: &["nginx"], package: "nginx-light" },
     Tool { programs: &["iperf3"], package: "iperf3" },
     Tool { programs: &["tcpreplay"], package: "tcpreplay" },
+    Tool { programs: &["tcpdump"], package: "tcpdump" },
     Tool { programs: &["curl"], package: "curl" },
     Tool { programs: &["prometheus"], package: "prometheus" },
     Tool { programs: &["prometheus-alertmanager", "alertmanager"], package: "prometheus-alertmanager" },

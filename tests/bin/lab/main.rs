@@ -10,6 +10,7 @@ mod scenario;
 mod stage;
 mod verdict;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -50,6 +51,9 @@ struct Cli {
     /// Print one JSON object a scenario in place of a table
     #[arg(long)]
     json: bool,
+    /// Record with tcpdump what the server receives and sends during each attack, as SCENARIO.pcap in this folder
+    #[arg(long, value_name = "DIR")]
+    capture: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let scenarios = chosen(&cli.scenario);
     let tools = Scene::TOOLS.into_iter().chain(scenarios.iter().flat_map(|scenario| scenario.tools()).copied());
+    let tools = tools.chain(cli.capture.is_some().then_some("tcpdump"));
     let needs: Vec<Need<'_>> = [Need::Root, Need::Leuko].into_iter().chain(tools.map(Need::Tool)).collect();
     if !require(&needs) {
         return Ok(ExitCode::FAILURE);
@@ -74,7 +79,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         println!("{}", Verdict::HEAD);
     }
     for scenario in scenarios {
-        let verdict = stage::play(scenario).with_context(|| format!("play {}", scenario.name()))?;
+        let verdict =
+            stage::play(scenario, cli.capture.as_deref()).with_context(|| format!("play {}", scenario.name()))?;
         right &= verdict.is_right();
         println!("{}", if cli.json { verdict.json().to_string() } else { verdict.row() });
     }

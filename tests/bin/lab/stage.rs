@@ -1,6 +1,7 @@
 //! Where a scenario is played, and the tools that play it.
 
 use std::fs;
+use std::path::Path;
 use std::thread::{scope, sleep};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +32,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Where iperf3 listens outside.
 const BULK_PORT: u16 = 5202;
 
-pub fn play(scenario: Scenario) -> Result<Verdict> {
+pub fn play(scenario: Scenario, captures: Option<&Path>) -> Result<Verdict> {
     let name = scenario.name();
     eprintln!("{name}: ordinary traffic");
     let stage = Stage::set(scenario)?;
@@ -42,6 +43,8 @@ pub fn play(scenario: Scenario) -> Result<Verdict> {
     scene.ordinary_traffic(30)?;
     stage.past(scenario)?;
     eprintln!("{name}: the attack");
+    let _recorder =
+        captures.map(|folder| record(&scene.pair.server, &folder.join(format!("{name}.pcap")))).transpose()?;
     let began = epoch_seconds();
     let said = scope(|threads| {
         // What an attack leaves of it, if it is a flood.
@@ -205,6 +208,16 @@ impl Stage {
             }
         }
     }
+}
+
+/// Until it is dropped, or there is enough.
+fn record(server: &Namespace, file: &Path) -> Result<Guard> {
+    let file = file.to_string_lossy();
+    let tcpdump =
+        server.spawn("tcpdump", &["-i", "eth0", "-U", "-s", "256", "-c", "200000", "-Z", "root", "-w", &file])?;
+    until("tcpdump", TIMEOUT, || tcpdump.log().contains("listening on").then_some(()))
+        .with_context(|| tcpdump.log())?;
+    Ok(tcpdump)
 }
 
 fn run_tool(namespace: &Namespace, program: &str, words: &str) -> Result<String> {
