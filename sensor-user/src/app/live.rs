@@ -160,7 +160,7 @@ impl Front<'_> {
             match report.outcome {
                 Outcome::Found => info!(canary = report.line()),
                 Outcome::Missed | Outcome::Failed => {
-                    warn!(canary = report.line(), "the sensor does not find its own scan")
+                    warn!(canary = report.line(), "the sensor does not find its own scan");
                 }
             }
         }

@@ -84,7 +84,18 @@ impl Scenario {
             Self::DnsTunnel => &["iodine", "iodined"],
             Self::IcmpTunnel => &["ptunnel"],
             Self::ArpSpoof => &["arpspoof"],
-            _ => &[],
+            Self::All
+            | Self::Normal
+            | Self::PortScan
+            | Self::ConnectScan
+            | Self::UdpScan
+            | Self::SlowScan
+            | Self::HostScan
+            | Self::ArpSweep
+            | Self::Amplification
+            | Self::Beacon
+            | Self::DnsExfiltration
+            | Self::Exfiltration => &[],
         }
     }
 

@@ -87,29 +87,30 @@ impl Stage {
         }
         let (mut bulk, mut servers, mut names) = (None, Vec::new(), None);
         let (mut thief, mut gateway) = (None, None);
-        match scenario {
-            Scenario::Exfiltration => bulk = Some(Iperf::start(client, BULK_PORT)?),
-            Scenario::DnsExfiltration => names = Some(Dns::start(client)?),
-            Scenario::DnsTunnel => {
-                let args = ["-f", "-c", "-P", "lab", "-l", RESOLVER, "172.31.99.1/27", "t.example.org"];
-                servers.push(client.spawn("iodined", &args)?);
-                bulk = Some(Iperf::start(client, BULK_PORT)?);
+        if matches!(scenario, Scenario::Exfiltration | Scenario::DnsTunnel | Scenario::IcmpTunnel) {
+            bulk = Some(Iperf::start(client, BULK_PORT)?);
+        }
+        if scenario == Scenario::DnsExfiltration {
+            names = Some(Dns::start(client)?);
+        }
+        if scenario == Scenario::DnsTunnel {
+            let args = ["-f", "-c", "-P", "lab", "-l", RESOLVER, "172.31.99.1/27", "t.example.org"];
+            servers.push(client.spawn("iodined", &args)?);
+        }
+        if scenario == Scenario::IcmpTunnel {
+            servers.push(client.spawn("ptunnel", &[])?);
+        }
+        if scenario == Scenario::Amplification {
+            for address in generate::reflectors() {
+                client.ip(&format!("address add {address}/32 dev lo"))?;
             }
-            Scenario::IcmpTunnel => {
-                servers.push(client.spawn("ptunnel", &[])?);
-                bulk = Some(Iperf::start(client, BULK_PORT)?);
-            }
-            Scenario::Amplification => {
-                for address in generate::reflectors() {
-                    client.ip(&format!("address add {address}/32 dev lo"))?;
-                }
-            }
-            Scenario::SlowRead => fs::write(scene.web_root().join("big"), vec![b'x'; 4_000_000])?,
-            Scenario::ArpSpoof => {
-                thief = Some(scene.neighbour("thief", THIEF)?);
-                gateway = Some(scene.neighbour("gateway", GATEWAY)?);
-            }
-            _ => {}
+        }
+        if scenario == Scenario::SlowRead {
+            fs::write(scene.web_root().join("big"), vec![b'x'; 4_000_000])?;
+        }
+        if scenario == Scenario::ArpSpoof {
+            thief = Some(scene.neighbour("thief", THIEF)?);
+            gateway = Some(scene.neighbour("gateway", GATEWAY)?);
         }
         Ok(Self { scene, bulk, thief, _gateway: gateway, _names: names, _servers: servers })
     }
@@ -117,17 +118,14 @@ impl Stage {
     /// What a scenario needs to have happened before.
     fn past(&self, scenario: Scenario) -> Result<()> {
         let Pair { client, server } = &self.scene.pair;
-        match scenario {
-            Scenario::Exfiltration => {
-                eprintln!("exfiltration: small uploads for two minutes");
-                generate::calls(server, client, (OUTSIDE, 443), 24, Duration::from_secs(5), 20_000)
-            }
-            Scenario::ArpSpoof => {
-                let gateway = format!("-sn -n {GATEWAY}");
-                run_tool(server, "nmap", &gateway).map(drop)
-            }
-            _ => Ok(()),
+        if scenario == Scenario::Exfiltration {
+            eprintln!("exfiltration: small uploads for two minutes");
+            generate::calls(server, client, (OUTSIDE, 443), 24, Duration::from_secs(5), 20_000)?;
         }
+        if scenario == Scenario::ArpSpoof {
+            run_tool(server, "nmap", &format!("-sn -n {GATEWAY}"))?;
+        }
+        Ok(())
     }
 
     /// What the tool says. Its exit status means nothing: hping3 fails when nobody answers.
