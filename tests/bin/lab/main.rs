@@ -51,7 +51,7 @@ struct Cli {
     /// Print one JSON object a scenario in place of a table
     #[arg(long)]
     json: bool,
-    /// Record with tcpdump what the server receives and sends during each attack, as SCENARIO.pcap in this folder
+    /// Record with tcpdump what the server receives and sends from just before each attack, as SCENARIO.pcap in this folder
     #[arg(long, value_name = "DIR")]
     capture: Option<PathBuf>,
 }

@@ -46,12 +46,16 @@ pub enum Scenario {
     DnsTunnel,
     /// 5 names of 200 random characters a second for 30 s, each of another socket
     DnsExfiltration,
-    /// ptunnel, 10 s of upload in echo requests
+    /// ptunnel, 10 s of download in echo replies
     IcmpTunnel,
+    /// ptunnel, 10 s of upload in echo requests, which the kernel of the proxy answers, too
+    IcmpUpload,
     /// iperf3, 200 MB to an address outside in 8 s, after two minutes of small uploads
     Exfiltration,
     /// arpspoof, between the server and its gateway
     ArpSpoof,
+    /// As arp_spoof, just after the server has asked for its gateway
+    ArpSpoofAsked,
 }
 
 /// The incident that there should be.
@@ -82,8 +86,8 @@ impl Scenario {
             Self::BruteForce => &["hydra"],
             Self::SlowHeaders | Self::SlowRead => &["slowhttptest", "nginx"],
             Self::DnsTunnel => &["iodine", "iodined"],
-            Self::IcmpTunnel => &["ptunnel"],
-            Self::ArpSpoof => &["arpspoof"],
+            Self::IcmpTunnel | Self::IcmpUpload => &["ptunnel"],
+            Self::ArpSpoof | Self::ArpSpoofAsked => &["arpspoof"],
             Self::All
             | Self::Normal
             | Self::PortScan
@@ -116,9 +120,9 @@ impl Scenario {
             Self::SlowHeaders | Self::SlowRead => inward("slow_dos"),
             Self::Beacon => outward("beacon", &[OUTSIDE]),
             Self::DnsTunnel | Self::DnsExfiltration => outward("dns_tunnel", &[RESOLVER]),
-            Self::IcmpTunnel => outward("icmp_tunnel", &[OUTSIDE]),
+            Self::IcmpTunnel | Self::IcmpUpload => outward("icmp_tunnel", &[Pair::CLIENT]),
             Self::Exfiltration => outward("exfiltration", &[OUTSIDE]),
-            Self::ArpSpoof => Expected {
+            Self::ArpSpoof | Self::ArpSpoofAsked => Expected {
                 class: "arp_spoof",
                 attackers: Attackers::These(&[THIEF]),
                 victims: &[Pair::SERVER, GATEWAY],

@@ -41,10 +41,10 @@ pub fn play(scenario: Scenario, captures: Option<&Path>) -> Result<Verdict> {
     scene.ordinary_traffic(300)?;
     sensor.wait_for_log("saved the baseline")?;
     scene.ordinary_traffic(30)?;
-    stage.past(scenario)?;
-    eprintln!("{name}: the attack");
     let _recorder =
         captures.map(|folder| record(&scene.pair.server, &folder.join(format!("{name}.pcap")))).transpose()?;
+    stage.past(scenario)?;
+    eprintln!("{name}: the attack");
     let began = epoch_seconds();
     let said = scope(|threads| {
         // What an attack leaves of it, if it is a flood.
@@ -87,7 +87,10 @@ impl Stage {
         }
         let (mut bulk, mut servers, mut names) = (None, Vec::new(), None);
         let (mut thief, mut gateway) = (None, None);
-        if matches!(scenario, Scenario::Exfiltration | Scenario::DnsTunnel | Scenario::IcmpTunnel) {
+        if matches!(
+            scenario,
+            Scenario::Exfiltration | Scenario::DnsTunnel | Scenario::IcmpTunnel | Scenario::IcmpUpload
+        ) {
             bulk = Some(Iperf::start(client, BULK_PORT)?);
         }
         if scenario == Scenario::DnsExfiltration {
@@ -97,7 +100,7 @@ impl Stage {
             let args = ["-f", "-c", "-P", "lab", "-l", RESOLVER, "172.31.99.1/27", "t.example.org"];
             servers.push(client.spawn("iodined", &args)?);
         }
-        if scenario == Scenario::IcmpTunnel {
+        if matches!(scenario, Scenario::IcmpTunnel | Scenario::IcmpUpload) {
             servers.push(client.spawn("ptunnel", &[])?);
         }
         if scenario == Scenario::Amplification {
@@ -108,7 +111,7 @@ impl Stage {
         if scenario == Scenario::SlowRead {
             fs::write(scene.web_root().join("big"), vec![b'x'; 4_000_000])?;
         }
-        if scenario == Scenario::ArpSpoof {
+        if matches!(scenario, Scenario::ArpSpoof | Scenario::ArpSpoofAsked) {
             thief = Some(scene.neighbour("thief", THIEF)?);
             gateway = Some(scene.neighbour("gateway", GATEWAY)?);
         }
@@ -122,8 +125,11 @@ impl Stage {
             eprintln!("exfiltration: small uploads for two minutes");
             generate::calls(server, client, (OUTSIDE, 443), 24, Duration::from_secs(5), 20_000)?;
         }
-        if scenario == Scenario::ArpSpoof {
+        if matches!(scenario, Scenario::ArpSpoof | Scenario::ArpSpoofAsked) {
             run_tool(server, "nmap", &format!("-sn -n {GATEWAY}"))?;
+        }
+        if scenario == Scenario::ArpSpoof {
+            sleep(Duration::from_secs(12));
         }
         Ok(())
     }
@@ -183,19 +189,21 @@ impl Stage {
             Scenario::DnsExfiltration => {
                 generate::long_names(server, RESOLVER, 150, Duration::from_millis(200)).map(done)
             }
-            Scenario::IcmpTunnel => {
+            Scenario::IcmpTunnel | Scenario::IcmpUpload => {
                 let port = BULK_PORT.to_string();
-                let args = ["-p", OUTSIDE, "-lp", "8000", "-da", "127.0.0.1", "-dp", &port];
+                let args = ["-p", Pair::CLIENT, "-lp", "8000", "-da", "127.0.0.1", "-dp", &port];
                 let tunnel = server.spawn("ptunnel", &args)?;
                 sleep(Duration::from_secs(1));
-                let sent = run_tool(server, "iperf3", "-c 127.0.0.1 -p 8000 -t 10 -b 400k -l 1000");
+                let direction = if scenario == Scenario::IcmpTunnel { " -R" } else { "" };
+                let sent =
+                    run_tool(server, "iperf3", &format!("-c 127.0.0.1 -p 8000 -t 10 -b 400k -l 1000{direction}"));
                 Ok(format!("{}{}", sent?, tunnel.log()))
             }
             Scenario::Exfiltration => {
                 let bulk = self.bulk.as_ref().context("a server for bulk")?;
                 bulk.send(server, OUTSIDE, 8, &["-b", "200M"]).map(|_| String::new())
             }
-            Scenario::ArpSpoof => {
+            Scenario::ArpSpoof | Scenario::ArpSpoofAsked => {
                 let thief = self.thief.as_ref().context("a thief")?;
                 let mut spoofing = thief.spawn("arpspoof", &["-i", "eth0", "-t", target, "-r", GATEWAY])?;
                 sleep(Duration::from_secs(20));
