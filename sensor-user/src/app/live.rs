@@ -23,7 +23,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
-use crate::live::{BaselineFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::live::{BaselineFile, BeaconFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::memory;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Wiring, endpoints};
@@ -86,8 +86,12 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         sampling: config.kernel.sampling.get(),
         own,
         baseline,
+        beacons: BeaconFile::in_dir(&config.state_dir),
         fitting: Fitting::default(),
     };
+    if !args.fresh {
+        live.beacons.load(&mut live.engine);
+    }
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),
