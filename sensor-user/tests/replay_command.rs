@@ -284,8 +284,7 @@ fn a_connection_log_is_replayed_and_its_beacon_ranked() {
     let replayed = Replayed::of(&leuko(&["replay", "--json"], &[&file]).output().unwrap()).succeeded();
     let summary = replayed.summary();
     assert_eq!((&summary["packets"], &summary["flows"], &summary["incidents"]), (&440.into(), &40.into(), &1.into()));
-    let lines: Vec<serde_json::Value> =
-        replayed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = replayed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let beacon = &lines[lines.len() - 2];
     assert_eq!((&beacon["type"], &beacon["rank"], &beacon["reported"]), (&"beacon".into(), &1.into(), &true.into()));
     assert_eq!((&beacon["dst_addr"], &beacon["interval_s"]), (&"198.51.100.7".into(), &60.0.into()));
