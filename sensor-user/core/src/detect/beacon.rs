@@ -69,7 +69,7 @@ impl Default for BeaconParams {
         Self {
             calls: 24,
             regularity: 0.6,
-            size_regularity: 0.7,
+            size_regularity: 0.8,
             interval: Duration::from_secs(1),
             span: Duration::from_secs(45),
             clients: 4,
@@ -92,8 +92,8 @@ const MISSED: u32 = 8;
 const LINGER: [Duration; 2] = [Duration::from_secs(600), Duration::from_secs(86_400)];
 /// Share of the score of what would not be reported.
 const UNLIKELY: f64 = 0.5;
-/// Services over UDP above 1023 that repeat themselves by nature: RADIUS, SSDP, STUN, mDNS, NAT traversal, SIP, media,
-/// LLMNR, syslog over TLS, BitTorrent.
+/// Services over UDP above 1023 that repeat themselves by nature: RADIUS, SSDP, STUN, WS-Discovery, IPsec through NAT, RTP,
+/// SIP, NAT-PMP, mDNS, LLMNR.
 const RECURRENT: [u16; 16] =
     [1812, 1813, 1900, 3478, 3479, 3480, 3481, 3702, 4500, 5004, 5060, 5061, 5350, 5351, 5353, 5355];
 
