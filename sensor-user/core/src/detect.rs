@@ -25,7 +25,7 @@ pub use brute_force::{BruteForce, BruteForceParams};
 pub use dns_tunnel::{DnsTunnel, DnsTunnelParams};
 pub use exfiltration::{Exfiltration, ExfiltrationParams};
 pub use flood::{Flood, FloodKind, FloodParams};
-pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
+pub use host_anomaly::{HostAnomaly, HostAnomalyParams, MINUTE};
 pub use icmp_tunnel::{IcmpTunnel, IcmpTunnelParams};
 pub use lateral_movement::{LateralMovement, LateralMovementParams};
 pub use reflector::{Reflector, ReflectorParams};

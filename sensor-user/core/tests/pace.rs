@@ -17,9 +17,6 @@ use sensor_ebpf::packet::{Packet, proto, tcp_flags};
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000 * SECOND;
-/// Flows begun in a second.
-const RATE: u64 = 50_000;
-const FLOWS: u64 = 1_000_000;
 
 /// Who talks to whom.
 #[derive(Clone, Copy)]
@@ -27,6 +24,9 @@ struct Scene {
     name: &'static str,
     clients: u64,
     servers: u64,
+    /// Flows begun in a second.
+    rate: u64,
+    flows: u64,
     /// Event time of learning.
     warmup: Duration,
 }
@@ -79,15 +79,15 @@ fn run(scene: Scene) -> (Spent, Engine) {
         work();
         *total += begun.elapsed();
     };
-    for second in 0..FLOWS / RATE + 8 {
+    for second in 0..scene.flows / scene.rate + 8 {
         let now_ns = START + second * SECOND;
         let now = Timestamp::from_nanos(now_ns + SECOND);
         let closing = std::mem::take(&mut young);
         closing.iter().for_each(|&id| conversation(&mut slots[id as usize], now_ns + 1));
-        if second < FLOWS / RATE {
-            for n in 0..RATE {
-                let mut fresh = slot(scene, second * RATE + n);
-                packet(&mut fresh, true, tcp_flags::SYN, 0, now_ns + n * (SECOND / RATE) + 1);
+        if second < scene.flows / scene.rate {
+            for n in 0..scene.rate {
+                let mut fresh = slot(scene, second * scene.rate + n);
+                packet(&mut fresh, true, tcp_flags::SYN, 0, now_ns + n * (SECOND / scene.rate) + 1);
                 let id = free.pop().unwrap_or_else(|| {
                     slots.push(FlowSlot::default());
                     slots.len() as u32 - 1
@@ -120,23 +120,33 @@ fn run(scene: Scene) -> (Spent, Engine) {
 #[ignore = "measures; run it in release mode"]
 fn fifty_thousand_short_flows_a_second_leave_room() {
     let learning = Duration::from_secs(5);
+    let scene = |name, clients, servers| Scene {
+        name,
+        clients,
+        servers,
+        rate: 50_000,
+        flows: 1_000_000,
+        warmup: Duration::ZERO,
+    };
     for scene in [
-        Scene { name: "2000 clients, 400 servers, scored", clients: 2_000, servers: 400, warmup: learning },
-        Scene { name: "2000 clients, 400 servers", clients: 2_000, servers: 400, warmup: Duration::ZERO },
-        Scene { name: "50000 clients, 1 server", clients: 50_000, servers: 1, warmup: Duration::ZERO },
-        Scene { name: "1 client, 1 server", clients: 1, servers: 1, warmup: Duration::ZERO },
+        Scene { warmup: learning, ..scene("2000 clients, 400 servers, scored", 2_000, 400) },
+        scene("2000 clients, 400 servers", 2_000, 400),
+        scene("50000 clients, 1 server", 50_000, 1),
+        scene("1 client, 1 server", 1, 1),
+        Scene { rate: 1000, flows: 200_000, warmup: learning, ..scene("10000 hosts, 1000/s, scored", 9_000, 1_000) },
     ] {
         let (spent, engine) = run(scene);
         let ended: u64 = engine.ended().values().sum();
-        assert_eq!(ended, FLOWS, "{}", scene.name);
-        let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / FLOWS as f64;
+        assert_eq!(ended, scene.flows, "{}", scene.name);
+        let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / scene.flows as f64;
         let parts = [spent.begun, spent.served, spent.expired, spent.retired, spent.ticked];
         let total: f64 = parts.into_iter().map(micros).sum();
         let [begun, served, expired, retired, ticked] = parts.map(micros);
         eprintln!(
             "{:<34} {total:6.2} us a flow: begun {begun:.2}, served {served:.2}, expire {expired:.2}, \
-             retire {retired:.2}, tick {ticked:.2}; {} incidents",
+             retire {retired:.2}, tick {ticked:.2}; {:.1} % of a core; {} incidents",
             scene.name,
+            total * scene.rate as f64 / 1e4,
             engine.opened_incidents(),
         );
     }

@@ -20,7 +20,7 @@ use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// Length of the windows that are looked at.
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Parameters of learning and of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,7 +117,7 @@ impl HostAnomaly {
         if let Some((score, p_value)) = p_value
             && p_value <= self.params.rare
         {
-            self.remember(window, &row, score, p_value.ln());
+            self.remember(window, score, p_value.ln());
         }
         self.learner.observe(&row, [window.host; 2], window.end, p_value.map(|(_, p_value)| p_value));
     }
@@ -131,7 +131,19 @@ impl HostAnomaly {
         odd.map(|odd| odd.finding(tests_per_day)).collect()
     }
 
-    fn remember(&mut self, window: &HostWindow, row: &HostVector, score: f64, log_p: f64) {
+    /// What stands out of a minute, and what is usual; nothing while that is not known.
+    #[must_use]
+    pub fn unusual(&self, vector: &HostVector) -> Vec<Value> {
+        let row = model_input(vector);
+        let explained = self.learner.baseline().map(|baseline| baseline.explain(&row, 3)).unwrap_or_default();
+        let features = explained.into_iter().map(|one| {
+            let usual = f64::from(one.median.exp_m1()).round();
+            json!({ "feature": COLUMNS[one.feature], "value": f64::from(vector[one.feature]), "usual": usual })
+        });
+        features.collect()
+    }
+
+    fn remember(&mut self, window: &HostWindow, score: f64, log_p: f64) {
         if self.rare.len() >= self.params.hosts && !self.rare.contains_key(&window.host) {
             return;
         }
@@ -139,12 +151,7 @@ impl HostAnomaly {
         let Some((_, earlier)) = before.filter(|(end, _)| *end + MINUTE == window.end) else {
             return;
         };
-        let explained = self.learner.baseline().map(|baseline| baseline.explain(row, 3)).unwrap_or_default();
-        let features = explained.into_iter().map(|one| {
-            let usual = f64::from(one.median.exp_m1()).round();
-            json!({ "feature": COLUMNS[one.feature], "value": f64::from(window.vector[one.feature]), "usual": usual })
-        });
-        let features = features.collect();
+        let features = self.unusual(&window.vector);
         self.odd.push(Odd { host: window.host, end: window.end, log_p: earlier.max(log_p), score, features });
     }
 }

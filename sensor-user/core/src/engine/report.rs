@@ -7,7 +7,7 @@ use sensor_ebpf::abi::Addr;
 use serde_json::{Value, json};
 
 use super::Engine;
-use crate::detect::Finding;
+use crate::detect::{Finding, MINUTE};
 use crate::features::host::{self, HostWindow};
 use crate::flow::FlowTable;
 use crate::incident::{COVERAGE, IncidentEvent, P_VALUE};
@@ -54,6 +54,10 @@ impl Engine {
             if book.is_subject(window.host) {
                 let name = format!("host_{}s", window.length.as_secs());
                 book.note(window.host, &name, &described(window));
+                let unusual = hosts.unusual(&window.vector);
+                if window.length == MINUTE && !unusual.is_empty() {
+                    book.note(window.host, "unusual_in_a_minute", &unusual.into());
+                }
             }
         });
     }
