@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 
 /// Silence after which an attack is over.
 const QUIET: Duration = Duration::from_secs(60);
-/// The same where a minute is what is looked at.
+/// The same of tunnels, which wait for somebody to type, and where a minute is what is looked at.
 const QUIET_MINUTES: Duration = Duration::from_secs(300);
 /// Attackers of one victim from which their incidents are one.
 const MANY: usize = 3;
@@ -129,8 +129,11 @@ impl Book {
     /// Closes what has been quiet.
     pub fn expire(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
         self.close(now, |entry| {
-            let by_the_minute = matches!(entry.incident.class, Class::Anomaly | Class::Exfiltration);
-            let quiet = if by_the_minute { QUIET_MINUTES } else { QUIET };
+            let slow = matches!(
+                entry.incident.class,
+                Class::Anomaly | Class::Exfiltration | Class::DnsTunnel | Class::IcmpTunnel
+            );
+            let quiet = if slow { QUIET_MINUTES } else { QUIET };
             now.since(entry.incident.last_seen.max(entry.reported)) >= quiet
         })
     }
