@@ -139,14 +139,14 @@ pub fn rules() -> EngineConfig {
 /// # Errors
 /// A capture that cannot be opened.
 pub fn measure(material: &Material) -> Result<Vec<Change>> {
-    let usual = material.measure(&rules())?;
+    let usual = material.measure_captures(&rules())?;
     let mut changes = Vec::new();
     for (parameter, scale) in PARAMETERS {
         for factor in FACTORS {
             eprintln!("{parameter} times {factor}");
             let mut config = rules();
             scale(&mut config.detectors, factor);
-            changes.push(Change::between(parameter, factor, &usual, &material.measure(&config)?));
+            changes.push(Change::between(parameter, factor, &usual, &material.measure_captures(&config)?));
         }
     }
     Ok(changes)
