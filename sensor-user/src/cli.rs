@@ -131,7 +131,7 @@ pub struct RunArgs {
     /// Tell nobody: neither Alertmanager nor Telegram
     #[arg(long)]
     pub no_notify: bool,
-    /// Begin without the baseline that an earlier run has saved
+    /// Begin without the baseline and the calls that an earlier run has saved
     #[arg(long)]
     pub fresh: bool,
     /// Refused: it belongs to `leuko train`

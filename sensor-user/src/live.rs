@@ -1,6 +1,7 @@
 //! The live sensor: polls the kernel once an interval, and hands on what the engine finds.
 
 mod baseline_file;
+mod beacon_file;
 mod cadence;
 mod conditions;
 mod fitting;
@@ -8,6 +9,7 @@ mod own_traffic;
 mod telemetry;
 
 pub use baseline_file::{BaselineFile, read as read_baseline};
+pub use beacon_file::BeaconFile;
 pub use fitting::Fitting;
 pub use own_traffic::OwnTraffic;
 pub use telemetry::{Telemetry, VOCABULARY};
@@ -66,6 +68,8 @@ pub struct Live<C> {
     pub own: OwnTraffic,
     /// Where the baselines of flows and of hosts are kept.
     pub baselines: [BaselineFile; 2],
+    /// Where the calls are kept that beacons are found in.
+    pub beacons: BeaconFile,
     /// Where new ones are fitted.
     pub fitting: Fitting,
     /// What is not reported.
@@ -171,6 +175,7 @@ impl<C: Clocks> Live<C> {
         let [flows, hosts] = &mut self.baselines;
         flows.save_if_newer(engine.baseline());
         hosts.save_if_newer(engine.host_anomaly().learner().baseline());
+        self.beacons.save_when_due(engine, now, last);
         let took = self.clocks.stopwatch().saturating_sub(begun);
         if took > self.interval {
             warn!(took_ms = took.as_millis(), "a tick took longer than the interval");

@@ -247,8 +247,65 @@ fn what_is_no_capture_is_refused_with_a_reason() {
     on(&folder.file("empty.pcap", "")).refused(&["empty.pcap", "is empty", "supported are pcap"]);
     on(&folder.file("notes.txt", "Dear diary")).refused(&["notes.txt", "not a capture", "supported are pcap"]);
     on(&folder.0.path().join("nowhere.pcap")).refused(&["nowhere.pcap", "No such file"]);
-    on(&folder.file("small.pcap.gz", b"\x1f\x8b\x08\0\0\0\0\0")).refused(&["decompress it first"]);
+    on(&folder.file("small.pcap.gz", b"\x1f\x8b\x08\0\0\0\0\0")).refused(&["small.pcap.gz", "read capture"]);
+    on(&folder.file("small.pcap.xz", b"\xfd7zXZ\0\0\0")).refused(&["decompress it first"]);
     replay_stdin(&["--json"], b"").refused(&["standard input", "is empty"]);
+}
+
+#[test]
+fn a_compressed_capture_is_the_same() {
+    let folder = Folder::new();
+    let bytes = pcap(&ordinary_and_scan());
+    let on = |path: &Path| Replayed::of(&leuko(&["replay", "--json"], &[path]).output().unwrap()).succeeded();
+    let plain = on(&folder.file("plain.pcap", &bytes)).stdout;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &bytes).unwrap();
+    assert_eq!(on(&folder.file("small.pcap.gz", gzip.finish().unwrap())).stdout, plain);
+    assert_eq!(on(&folder.file("misnamed", zstd::encode_all(&bytes[..], 1).unwrap())).stdout, plain);
+}
+
+fn regular_calls() -> String {
+    let mut log = "#separator \\x09\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\t\
+                   duration\torig_bytes\tresp_bytes\tconn_state\thistory\torig_pkts\torig_ip_bytes\tresp_pkts\tresp_ip_bytes\n"
+        .to_owned();
+    for call in 0..40 {
+        let (at, port) = (1_700_000_000 + 60 * call, 40_000 + call);
+        log += &format!(
+            "{at}.25\t10.0.0.5\t{port}\t198.51.100.7\t443\ttcp\t0.5\t300\t900\tSF\tShADadFf\t6\t552\t5\t1112\n"
+        );
+    }
+    log
+}
+
+#[test]
+fn a_connection_log_is_replayed_and_its_beacon_ranked() {
+    let folder = Folder::new();
+    let file = folder.file("conn.log", regular_calls());
+    let replayed = Replayed::of(&leuko(&["replay", "--json"], &[&file]).output().unwrap()).succeeded();
+    let summary = replayed.summary();
+    assert_eq!((&summary["packets"], &summary["flows"], &summary["incidents"]), (&440.into(), &40.into(), &1.into()));
+    let lines: Vec<Value> = replayed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let beacon = &lines[lines.len() - 2];
+    assert_eq!((&beacon["type"], &beacon["rank"], &beacon["reported"]), (&"beacon".into(), &1.into(), &true.into()));
+    assert_eq!((&beacon["dst_addr"], &beacon["interval_s"]), (&"198.51.100.7".into(), &60.0.into()));
+    let stdin = replay_stdin(&["--json"], &zstd::encode_all(regular_calls().as_bytes(), 1).unwrap()).succeeded();
+    assert_eq!(stdin.stdout, replayed.stdout);
+    let none = Replayed::of(&leuko(&["replay", "--json", "--beacons", "0"], &[&file]).output().unwrap()).succeeded();
+    assert!(!none.stdout.contains("\"beacon\",\"rank"));
+    let text = Replayed::of(&leuko(&["replay", "--beacons", "3"], &[&file]).output().unwrap()).succeeded();
+    assert!(text.stdout.contains("10.0.0.5 > 198.51.100.7 port 443"), "{text:?}");
+}
+
+#[test]
+fn a_damaged_connection_log_is_processed_up_to_the_damage() {
+    let folder = Folder::new();
+    let file = folder.file("conn.log", regular_calls() + "cut");
+    let replayed = Replayed::of(&leuko(&["replay", "--json"], &[&file]).output().unwrap());
+    assert_eq!(replayed.code, Some(1), "{replayed:?}");
+    assert_eq!(replayed.summary()["flows"], 40);
+    for words in ["conn.log", "line 44", "everything before it was processed"] {
+        assert!(replayed.stderr.contains(words), "{words}: {replayed:?}");
+    }
 }
 
 #[test]

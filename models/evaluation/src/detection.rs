@@ -122,22 +122,36 @@ impl Material {
     /// # Errors
     /// A file that cannot be opened.
     pub fn measure(&self, engine: &EngineConfig) -> Result<Measured> {
-        let captures = self.captures.iter().map(|capture| &*capture.file);
-        let logs = CONTROLLED.iter().map(|truth| truth.file).chain(UNCONTROLLED);
-        // The longest first, so that no core waits for it at the end.
-        let mut files: Vec<&str> = [mixed::CAPTURE].into_iter().chain(captures).collect();
-        for log in logs {
+        let mut files = self.files();
+        for log in CONTROLLED.iter().map(|truth| truth.file).chain(UNCONTROLLED) {
             if !files.contains(&log) {
                 files.push(log);
             }
         }
+        self.replay(&files, engine)
+    }
+
+    /// As [`Self::measure`], without the logs.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn measure_captures(&self, engine: &EngineConfig) -> Result<Measured> {
+        self.replay(&self.files(), engine)
+    }
+
+    /// The longest first, so that no core waits for it at the end.
+    fn files(&self) -> Vec<&str> {
+        [mixed::CAPTURE].into_iter().chain(self.captures.iter().map(|capture| &*capture.file)).collect()
+    }
+
+    fn replay(&self, files: &[&str], engine: &EngineConfig) -> Result<Measured> {
         // Of logs only beacons are judged, and to learn what is normal in days takes minutes.
         let beacons_only = EngineConfig { warmup: NEVER, ..engine.clone() };
-        let observed = in_parallel(&files, |file| {
+        let observed = in_parallel(files, |file| {
             let engine = if file.starts_with("flows/") { &beacons_only } else { engine };
             observe(&self.data.join(file), engine.clone()).with_context(|| format!("replay {file}"))
         })?;
-        self.judge(&files.into_iter().zip(observed).collect())
+        self.judge(&files.iter().copied().zip(observed).collect())
     }
 
     fn judge(&self, observed: &BTreeMap<&str, Observed>) -> Result<Measured> {

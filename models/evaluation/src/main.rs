@@ -80,7 +80,7 @@ fn captures(args: &Args) -> Result<Value> {
     }
     let mut report = Map::from_iter([("detection".to_owned(), serde_json::to_value(&measured)?)]);
     if args.robustness {
-        let changes = robustness::measure(&material, &measured, &robustness::PARAMETERS, robustness::scaled)?;
+        let changes = robustness::measure(&material)?;
         let card = detection::card::robustness(&changes);
         publish(args, "ROBUSTNESS.md", &card)?;
         if !args.json {
@@ -128,6 +128,7 @@ fn publish(args: &Args, name: &str, text: &str) -> Result<()> {
     if args.check {
         return compare(&path, text);
     }
+    fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     eprintln!("wrote {}", path.display());
     Ok(())

@@ -1,5 +1,6 @@
 //! Detectors: each reads flow events and names behaviours it recognises. One detector a file.
 
+mod all;
 mod anomaly;
 mod arp_scan;
 mod arp_spoof;
@@ -15,6 +16,7 @@ mod reflector;
 mod scan;
 mod slow_dos;
 
+pub use all::{DetectorParams, Detectors};
 pub use anomaly::{Anomaly, AnomalyParams};
 pub use arp_scan::{ArpScan, ArpScanParams};
 pub use arp_spoof::{ArpSpoof, ArpSpoofParams};
@@ -23,7 +25,7 @@ pub use brute_force::{BruteForce, BruteForceParams};
 pub use dns_tunnel::{DnsTunnel, DnsTunnelParams};
 pub use exfiltration::{Exfiltration, ExfiltrationParams};
 pub use flood::{Flood, FloodKind, FloodParams};
-pub use host_anomaly::{HostAnomaly, HostAnomalyParams};
+pub use host_anomaly::{HostAnomaly, HostAnomalyParams, MINUTE};
 pub use icmp_tunnel::{IcmpTunnel, IcmpTunnelParams};
 pub use lateral_movement::{LateralMovement, LateralMovementParams};
 pub use reflector::{Reflector, ReflectorParams};
@@ -58,41 +60,6 @@ pub trait Detector: Debug + Send {
 
     /// Whether ticks without news would report nothing and forget nothing that matters, so that they can be left out.
     fn is_idle(&self) -> bool;
-
-    /// Series of calls to the same service, most regular first; only [`Beacon`] has them.
-    fn beacons(&self, _roles: &Roles) -> Vec<BeaconCandidate> {
-        Vec::new()
-    }
-
-    /// What is remembered of them, to be resumed after a restart.
-    fn beacon_state(&self) -> Option<BeaconState> {
-        None
-    }
-
-    /// Goes on with what an earlier process has remembered.
-    fn resume_beacons(&mut self, _state: &BeaconState) {}
-}
-
-/// Every detector of flows but [`Anomaly`], as it is without a configuration. The order is that of their findings.
-#[must_use]
-pub fn all() -> Vec<Box<dyn Detector>> {
-    let flood = |kind| Box::new(Flood::new(kind, FloodParams::of(kind)));
-    vec![
-        flood(FloodKind::Syn),
-        flood(FloodKind::Udp),
-        flood(FloodKind::Icmp),
-        Box::new(Reflector::new(ReflectorParams::default())),
-        Box::new(Scan::new(ScanParams::default())),
-        Box::new(BruteForce::new(BruteForceParams::default())),
-        Box::new(Beacon::new(BeaconParams::default())),
-        Box::new(Exfiltration::new(ExfiltrationParams::default())),
-        Box::new(LateralMovement::new(LateralMovementParams::default())),
-        Box::new(SlowDos::new(SlowDosParams::default())),
-        Box::new(DnsTunnel::new(DnsTunnelParams::default())),
-        Box::new(IcmpTunnel::new(IcmpTunnelParams::default())),
-        Box::new(ArpScan::new(ArpScanParams::default())),
-        Box::new(ArpSpoof::new(ArpSpoofParams::default())),
-    ]
 }
 
 /// What a detector reports while a behaviour goes on: it is repeated at every tick that brings more of it.

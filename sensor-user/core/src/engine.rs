@@ -5,78 +5,31 @@
 //! whose table can overflow hands in its aggregates in the same way. ARP messages and the interval's coverage are handed
 //! in at any time before the tick.
 
+mod config;
+mod report;
+
+pub use config::EngineConfig;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_ebpf::abi::{Addr, Aggregate, ArpMessage, FlowSlot};
-use sensor_models::{AlertBudget, Baseline, Classifier};
-use serde_json::{Value, json};
+use sensor_models::Baseline;
 
 use crate::arp::ArpTable;
 use crate::canary::Canary;
 use crate::coverage::Held;
 use crate::detect::{
-    self, Anomaly, AnomalyParams, BeaconCandidate, BeaconState, Detector, Finding, HostAnomaly, HostAnomalyParams,
+    Anomaly, AnomalyParams, BeaconCandidate, BeaconState, Detector as _, Detectors, HostAnomaly, HostAnomalyParams,
 };
-use crate::features::host::{self, HostWindow, HostWindows};
-use crate::flow::{
-    AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId, Timeouts,
-};
+use crate::features::host::HostWindows;
+use crate::flow::{AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId};
 use crate::incident::suppress::{Rule, Suppressor};
-use crate::incident::{Admission, Book, COVERAGE, Class, Incident, IncidentEvent, Language, P_VALUE};
+use crate::incident::{Admission, Book, Class, Incident, IncidentEvent};
 use crate::learn::{FitJob, Fitted, LearnParams};
 use crate::roles::Roles;
 use crate::time::Timestamp;
-
-/// Hosts of a finding whose roles are told.
-const ROLES: usize = 16;
-
-/// What the user decides.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// Event time of learning before `anomaly` speaks.
-    pub warmup: Duration,
-    /// When flows end; `None` for not before the input does.
-    pub timeouts: Option<Timeouts>,
-    /// Classes that are not reported.
-    pub disabled: BTreeSet<Class>,
-    /// What is not reported, why and until when.
-    pub suppressed: Vec<Rule>,
-    /// Endpoints of the sensor itself and of its receivers: served connections to them are its own traffic.
-    pub own_endpoints: BTreeSet<(IpAddr, u16)>,
-    /// What was learned of flows at an earlier run.
-    pub baseline: Option<Baseline>,
-    /// What was learned of hosts at an earlier run.
-    pub host_baseline: Option<Baseline>,
-    /// Names what is not normal.
-    pub classifier: Option<Arc<Classifier>>,
-    /// Alerts a day that are acceptable, of those that are a matter of chance.
-    pub budget: AlertBudget,
-    /// Of the sentences.
-    pub language: Language,
-    /// Whether ended flows are kept for [`Engine::take_records`].
-    pub keep_records: bool,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            warmup: Duration::from_secs(60),
-            timeouts: Some(Timeouts::default()),
-            disabled: BTreeSet::new(),
-            suppressed: Vec::new(),
-            own_endpoints: BTreeSet::new(),
-            baseline: None,
-            host_baseline: None,
-            classifier: None,
-            budget: AlertBudget::new(10.0).expect("ten is in range"),
-            language: Language::default(),
-            keep_records: false,
-        }
-    }
-}
 
 /// Flow table, features, detectors and incidents.
 #[derive(Debug)]
@@ -86,7 +39,7 @@ pub struct Engine {
     arp: ArpTable,
     windows: HostWindows,
     roles: Roles,
-    detectors: Vec<Box<dyn Detector>>,
+    detectors: Detectors,
     anomaly: Anomaly,
     host_anomaly: HostAnomaly,
     book: Book,
@@ -118,7 +71,7 @@ impl Engine {
             arp: ArpTable::default(),
             windows: HostWindows::default(),
             roles: Roles::default(),
-            detectors: detect::all(),
+            detectors: Detectors::new(config.detectors),
             anomaly: Anomaly::new(anomaly, config.baseline),
             host_anomaly: HostAnomaly::new(
                 HostAnomalyParams { learn, ..HostAnomalyParams::default() },
@@ -218,7 +171,7 @@ impl Engine {
     pub fn observe_arp(&mut self, message: &ArpMessage, epoch_ns: u64) {
         let at = Timestamp::from_nanos(message.time_ns.wrapping_add(epoch_ns));
         self.arp.observe(message, at);
-        self.detectors.iter_mut().for_each(|detector| detector.observe_arp(message, at, &self.arp));
+        self.detectors.observe_arp(message, at, &self.arp);
     }
 
     /// Notes which part of the interval's packets was accounted (see [`crate::coverage`]): incidents found at the next
@@ -234,10 +187,7 @@ impl Engine {
         overdue.drain(..).for_each(|event| self.feed(&event));
         self.overdue = overdue;
         let mut events = Vec::new();
-        let mut findings = Vec::new();
-        for detector in &mut self.detectors {
-            findings.extend(detector.tick(now, &self.roles));
-        }
+        let mut findings = self.detectors.tick(now, &self.roles);
         let book = &self.book;
         findings.extend(self.anomaly.tick(now, |addr| book.involves(addr)));
         findings.extend(self.host_anomaly.tick(now, &self.roles, |addr| book.involves(addr)));
@@ -265,7 +215,7 @@ impl Engine {
             && self.windows.is_empty()
             && self.anomaly.is_idle()
             && self.host_anomaly.is_idle()
-            && self.detectors.iter().all(|detector| detector.is_idle())
+            && self.detectors.is_idle()
     }
 
     /// Flows that ended since the last call, if the configuration keeps them.
@@ -378,18 +328,18 @@ impl Engine {
     /// Series of calls to the same service, most regular first: those reported as `beacon`, and those that might be.
     #[must_use]
     pub fn beacons(&self) -> Vec<BeaconCandidate> {
-        self.detectors.iter().flat_map(|detector| detector.beacons(&self.roles)).collect()
+        self.detectors.beacon().candidates(&self.roles)
     }
 
     /// What is remembered of calls, to be saved for [`Self::resume_beacons`].
     #[must_use]
-    pub fn beacon_state(&self) -> Option<BeaconState> {
-        self.detectors.iter().find_map(|detector| detector.beacon_state())
+    pub fn beacon_state(&self) -> BeaconState {
+        self.detectors.beacon().state()
     }
 
     /// Goes on with the calls that an earlier process has seen.
     pub fn resume_beacons(&mut self, state: &BeaconState) {
-        self.detectors.iter_mut().for_each(|detector| detector.resume_beacons(state));
+        self.detectors.beacon_mut().resume(state);
     }
 
     /// What is normal, once it is known.
@@ -448,13 +398,13 @@ impl Engine {
         }
         self.windows.observe(event);
         self.roles.observe(event);
-        self.detectors.iter_mut().for_each(|detector| detector.observe(event));
+        self.detectors.observe(event);
     }
 
     fn feed_overflow(&mut self, event: &OverflowEvent) {
         if event.is_news() {
             self.windows.observe_overflow(event);
-            self.detectors.iter_mut().for_each(|detector| detector.observe_overflow(event));
+            self.detectors.observe_overflow(event);
         }
     }
 
@@ -462,63 +412,4 @@ impl Engine {
     fn is_own(&self, event: &FlowEvent) -> bool {
         event.outcome == Outcome::Served && self.own.contains(&(event.server.addr, event.server.port))
     }
-
-    fn report(&mut self, finding: Finding, now: Timestamp) -> Vec<IncidentEvent> {
-        if self.disabled.contains(&finding.class) {
-            return Vec::new();
-        }
-        let Some(mut finding) = self.suppressor.pass(finding, now) else {
-            return Vec::new();
-        };
-        if !self.book.knows(&finding) && !self.admission.admits(&finding, now) {
-            return Vec::new();
-        }
-        // Rounded down: what is not all is never said to be.
-        finding.evidence.insert(COVERAGE.to_owned(), json!((self.coverage * 1e4).floor() / 1e4));
-        if let Some(chance) = finding.chance {
-            let log10 = chance.log_p / std::f64::consts::LN_10;
-            finding.evidence.insert(P_VALUE.to_owned(), json!((log10 * 10.0).round() / 10.0));
-        }
-        let roles = finding.attackers.iter().chain(&finding.victims).take(ROLES).filter_map(|&addr| {
-            let roles = self.roles.of(addr);
-            (!roles.is_empty()).then(|| (IpAddr::from(addr).to_string(), json!(roles)))
-        });
-        let roles: serde_json::Map<String, Value> = roles.collect();
-        if !roles.is_empty() {
-            finding.evidence.insert("roles".to_owned(), roles.into());
-        }
-        let table = &self.table;
-        self.book.report(finding, now, |finding| sample(table, finding))
-    }
-
-    fn note_windows(&mut self, now: Timestamp) {
-        let (book, hosts) = (&mut self.book, &mut self.host_anomaly);
-        self.windows.tick(now, |window| {
-            hosts.observe(window, book.involves(window.host));
-            if book.is_subject(window.host) {
-                let name = format!("host_{}s", window.length.as_secs());
-                book.note(window.host, &name, &described(window));
-            }
-        });
-    }
-}
-
-/// The columns of a window that are not zero, by name.
-fn described(window: &HostWindow) -> Value {
-    let columns = host::COLUMNS.iter().zip(window.vector).filter(|(_, value)| *value != 0.0);
-    columns.map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// Flows between the attackers and the victims of a finding, those to its ports first.
-fn sample(table: &FlowTable, finding: &Finding) -> Value {
-    const SAMPLES: usize = 3;
-    let among = |hosts: &BTreeSet<Addr>, addr: Addr| hosts.is_empty() || hosts.contains(&addr);
-    let samples = table.sample(SAMPLES, |flow| {
-        let (client, server) = (flow.client.addr, flow.server.addr);
-        let towards = among(&finding.attackers, client) && among(&finding.victims, server);
-        let back = among(&finding.attackers, server) && among(&finding.victims, client);
-        let port = finding.ports.contains(&flow.server.port) || finding.ports.contains(&flow.client.port);
-        if towards || back { 1 + u8::from(port) } else { 0 }
-    });
-    json!(samples)
 }

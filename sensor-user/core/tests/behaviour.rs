@@ -108,6 +108,20 @@ fn browsing_forty_servers_is_no_scan() {
 }
 
 #[test]
+fn a_monitor_whose_hosts_are_down_is_news_once() {
+    let mut net = network();
+    for round in 0..60_u16 {
+        for last in 1..=20 {
+            net.tcp((host(900), 40_000 + round), (host(last), 9100), SYN, 0);
+        }
+        net.seconds(60);
+    }
+    assert_eq!(net.only().incident.class, Class::HostScan);
+    let closed = net.events.iter().find(|event| event.change == Change::Closed).unwrap();
+    assert!(closed.at < Timestamp::from_secs(START + 600), "{}", closed.at);
+}
+
+#[test]
 fn traceroute_is_no_scan() {
     let mut net = network();
     for port in 33_434..33_500 {

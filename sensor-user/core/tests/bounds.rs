@@ -1,39 +1,33 @@
 //! Detectors that remember for hours keep to their bounds.
 
+#[path = "support/network.rs"]
+mod network;
+
 use std::net::IpAddr;
 
+use network::served;
 use sensor_core::detect::{
     BruteForce, BruteForceParams, Detector, Finding, Reflector, ReflectorParams, Scan, ScanParams,
 };
-use sensor_core::flow::{Delta, Endpoint, FlowEvent, Lengths, Outcome, Side};
+use sensor_core::flow::{FlowEvent, Outcome, Side};
 use sensor_core::roles::Roles;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::packet::proto;
 
 fn event(n: u32, outcome: Outcome) -> FlowEvent {
-    let end = |bits: u32, port| Endpoint { addr: IpAddr::from(bits.to_be_bytes()).into(), port };
+    let end = |bits: u32, port| (IpAddr::from(bits.to_be_bytes()), port);
     let at = Timestamp::from_nanos((1_700_000_000 << 30) + u64::from(n) * 1_000_000);
     FlowEvent {
-        client: end(0xcb00_0000 + n, 40_000),
-        server: end(0x0a00_0000 + n * 7, 22),
-        proto: proto::TCP,
-        is_new: true,
         before: outcome,
         outcome,
-        first_seen: at,
-        last_seen: at,
-        sent: Delta { packets: 5, octets: 500, syns: 1 },
-        received: Delta { packets: 5, octets: 500, syns: 1 },
-        sent_packets: 5,
-        received_packets: 5,
         sent_octets: 500,
         received_octets: 500,
-        sent_lengths: Lengths { min: 40, max: 200 },
-        received_lengths: Lengths { min: 40, max: 200 },
-        zero_windows: 0,
+        sent_packets: 5,
+        received_packets: 5,
         first_speaker: Some(Side::Server),
         closing: true,
         closing_is_new: true,
+        ..served(proto::TCP, end(0xcb00_0000 + n, 40_000), end(0x0a00_0000 + n * 7, 22), at)
     }
 }
 

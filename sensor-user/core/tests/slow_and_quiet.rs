@@ -21,12 +21,16 @@ fn push(net: &mut Network, from: (IpAddr, u16), to: (IpAddr, u16), octets: u32) 
     net.tcp(to, from, ACK, 0);
 }
 
-/// Ten minutes of a host that asks web servers for pages.
+/// Minutes of a host whose user reads web pages here and there.
 fn browsing(net: &mut Network, minutes: u64, port: &mut u16) {
-    for _ in 0..minutes * 6 {
+    let end = net.now.secs() + minutes * 60;
+    while net.now.secs() < end {
         *port += 1;
-        net.conversation((host(5), *port), (outside((*port % 40) as u8), 443), 2000, 60_000);
-        net.seconds(10);
+        let chance = u64::from(*port).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let site = IpAddr::from([198, 18, (chance % 40) as u8, 1]);
+        let page = (chance % 60_000) as u32;
+        net.conversation((host(5), *port), (site, 443), 400 + page / 20, 6000 + page);
+        net.seconds(2 + chance % 17);
     }
 }
 

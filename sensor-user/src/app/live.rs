@@ -24,7 +24,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
-use crate::live::{BaselineFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::live::{BaselineFile, BeaconFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
 use crate::memory;
 use crate::mutes::Follower;
 use crate::notify::retry::Retry;
@@ -95,10 +95,14 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         sampling: config.kernel.sampling.get(),
         own,
         baselines,
+        beacons: BeaconFile::in_dir(&config.state_dir),
         fitting: Fitting::default(),
         mutes: Follower::new(config.state_dir.clone(), suppressed(config)),
         canary,
     };
+    if !args.fresh {
+        live.beacons.load(&mut live.engine);
+    }
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),

@@ -50,9 +50,11 @@ pub fn attackers(incident: &Incident, limit: usize) -> String {
     list(&incident.attackers, limit)
 }
 
-/// The evidence as `(name, value)`, in the order of the names.
+/// The evidence as `(name, value)`, in the order of the names, without what only programs can read at length.
 pub fn evidence(incident: &Incident) -> impl Iterator<Item = (String, String)> {
-    incident.evidence.iter().map(|(name, value)| (plain(name), clip(&plain(&render(value)), VALUE_LIMIT)))
+    let for_people = |name: &str| name != "timeline" && name != "sample_flows" && !name.starts_with("host_");
+    let evidence = incident.evidence.iter().filter(move |(name, _)| for_people(name));
+    evidence.map(|(name, value)| (plain(name), clip(&plain(&render(value)), VALUE_LIMIT)))
 }
 
 /// `text` cut to `limit` characters, with an ellipsis where something is missing.

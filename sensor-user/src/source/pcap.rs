@@ -174,7 +174,7 @@ pub enum CaptureError {
     Header(Damage),
 }
 
-const SUPPORTED: &str = "supported are pcap (microseconds or nanoseconds) and pcapng";
+const SUPPORTED: &str = "supported are pcap, pcapng and conn.log of Zeek, each plain or compressed";
 
 enum Source {
     /// One after the other.

@@ -5,6 +5,7 @@
 //! measured in the same run, in turns with what is held against them, and each number is a median over the turns.
 #![expect(clippy::print_stdout, reason = "its report is what this program is for")]
 
+mod detection;
 mod frames;
 mod hash_map;
 mod many_flows;
@@ -45,6 +46,8 @@ enum Part {
     Packets,
     /// A poll of the flow table
     Poll,
+    /// Flows, from the slot to the incident
+    Detection,
     /// Memory, instructions, a replay
     Product,
     /// A score, beside scikit-learn
@@ -81,6 +84,7 @@ fn main() -> Result<()> {
         match part {
             Part::Packets => packets::measure(&bench, &mut report)?,
             Part::Poll => poll::measure(&bench, &mut report)?,
+            Part::Detection => detection::measure(&mut report),
             Part::Product => product::measure(&bench, &mut report)?,
             Part::Scores => scores::measure(&mut report)?,
         }

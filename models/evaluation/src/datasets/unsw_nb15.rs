@@ -3,6 +3,8 @@
 //! Source: Moustafa, Slay, "UNSW-NB15: a comprehensive data set for network intrusion detection systems", MilCIS 2015;
 //! the official file of 82,332 rows, of which this is the development half.
 
+use leuko::train::Schema;
+
 use super::{Family, Source};
 use crate::columns::ColumnSet;
 
@@ -35,31 +37,14 @@ pub const SOURCE: Source = Source {
     prevalence: None,
 };
 
+/// What `leuko train` takes of these tables: the counters first, then the rest.
+const COLUMNS: (&[&str], &[&str]) = Schema::UnswNb15.columns().split_at(17);
+
 /// Packets, octets, rates, inter-arrival times, jitter and handshake times of one flow.
-const COUNTERS: &[&str] = &[
-    "dur", "spkts", "dpkts", "sbytes", "dbytes", "rate", "sload", "dload", "sinpkt", "dinpkt", "sjit", "djit",
-    "tcprtt", "synack", "ackdat", "smean", "dmean",
-];
+const COUNTERS: &[&str] = COLUMNS.0;
 
 /// Losses, windows, application fields, and counts over the last 100 flows.
-const MORE: &[&str] = &[
-    "sloss",
-    "dloss",
-    "swin",
-    "dwin",
-    "trans_depth",
-    "response_body_len",
-    "is_ftp_login",
-    "ct_ftp_cmd",
-    "ct_flw_http_mthd",
-    "ct_srv_src",
-    "ct_srv_dst",
-    "ct_dst_ltm",
-    "ct_src_ltm",
-    "ct_src_dport_ltm",
-    "ct_dst_sport_ltm",
-    "ct_dst_src_ltm",
-];
+const MORE: &[&str] = COLUMNS.1;
 
 const PROTOCOL: &[&str] = &["proto", "service", "state"];
 

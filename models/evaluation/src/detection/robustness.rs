@@ -1,20 +1,114 @@
 //! Whether detection hangs on the value of any one parameter: each is halved and doubled, everything else as usual.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Result;
-use leuko::config::Config;
+use sensor_core::detect::DetectorParams;
 use sensor_core::engine::EngineConfig;
-use sensor_models::AlertBudget;
 use serde::Serialize;
 
 use super::observe::usual;
 use super::{Material, Measured, Summary};
+use crate::captures::NEVER;
 
-/// Parameters that [`scaled`] knows.
-pub const PARAMETERS: [&str; 2] = ["warmup", "alerts_per_day"];
-/// What each is multiplied with.
+/// How one parameter is multiplied.
+type Scale = fn(&mut DetectorParams, f64);
+
+/// Every parameter that decides; bounds of memory do not.
+pub const PARAMETERS: [(&str, Scale); 57] = [
+    ("syn_flood.arrivals", |p, f| scale_count(&mut p.syn_flood.arrivals, f)),
+    ("syn_flood.flows", |p, f| scale_count(&mut p.syn_flood.flows, f)),
+    ("syn_flood.useless_share", |p, f| scale_share(&mut p.syn_flood.useless_share, f)),
+    ("udp_flood.arrivals", |p, f| scale_count(&mut p.udp_flood.arrivals, f)),
+    ("udp_flood.flows", |p, f| scale_count(&mut p.udp_flood.flows, f)),
+    ("udp_flood.useless_share", |p, f| scale_share(&mut p.udp_flood.useless_share, f)),
+    ("icmp_flood.arrivals", |p, f| scale_count(&mut p.icmp_flood.arrivals, f)),
+    ("icmp_flood.flows", |p, f| scale_count(&mut p.icmp_flood.flows, f)),
+    ("icmp_flood.useless_share", |p, f| scale_share(&mut p.icmp_flood.useless_share, f)),
+    ("reflector.factor", |p, f| scale_count(&mut p.reflector.factor, f)),
+    ("reflector.questions", |p, f| scale_count(&mut p.reflector.questions, f)),
+    ("reflector.octets", |p, f| scale_count(&mut p.reflector.octets, f)),
+    ("scan.margin", |p, f| scale_count(&mut p.scan.margin, f)),
+    ("scan.slow.margin", |p, f| scale_count(&mut p.scan.slow.margin, f)),
+    ("scan.window", |p, f| scale_span(&mut p.scan.window, f)),
+    ("scan.slow.window", |p, f| scale_span(&mut p.scan.slow.window, f)),
+    ("arp_scan.margin", |p, f| scale_count(&mut p.arp_scan.margin, f)),
+    ("arp_scan.window", |p, f| scale_span(&mut p.arp_scan.window, f)),
+    ("arp_spoof.repeated", |p, f| scale_count(&mut p.arp_spoof.repeated, f)),
+    ("arp_spoof.answered", |p, f| scale_span(&mut p.arp_spoof.answered, f)),
+    ("arp_spoof.memory", |p, f| scale_span(&mut p.arp_spoof.memory, f)),
+    ("brute_force.login_connections", |p, f| scale_count(&mut p.brute_force.login_connections, f)),
+    ("brute_force.connections", |p, f| scale_count(&mut p.brute_force.connections, f)),
+    ("brute_force.rpc_connections", |p, f| scale_count(&mut p.brute_force.rpc_connections, f)),
+    ("brute_force.slow_connections", |p, f| scale_count(&mut p.brute_force.slow_connections, f)),
+    ("brute_force.clients", |p, f| scale_count(&mut p.brute_force.clients, f)),
+    ("brute_force.attempts_each", |p, f| scale_count(&mut p.brute_force.attempts_each, f)),
+    ("brute_force.octets", |p, f| scale_count(&mut p.brute_force.octets, f)),
+    ("brute_force.window", |p, f| scale_span(&mut p.brute_force.window, f)),
+    ("brute_force.slow_window", |p, f| scale_span(&mut p.brute_force.slow_window, f)),
+    ("brute_force.tolerance", |p, f| scale_share(&mut p.brute_force.tolerance, f)),
+    ("brute_force.alike_share", |p, f| scale_share(&mut p.brute_force.alike_share, f)),
+    ("slow_dos.held", |p, f| scale_count(&mut p.slow_dos.held, f)),
+    ("slow_dos.share", |p, f| scale_share(&mut p.slow_dos.share, f)),
+    ("beacon.calls", |p, f| scale_count(&mut p.beacon.calls, f)),
+    ("beacon.clients", |p, f| scale_count(&mut p.beacon.clients, f)),
+    ("beacon.interval", |p, f| scale_span(&mut p.beacon.interval, f)),
+    ("beacon.span", |p, f| scale_span(&mut p.beacon.span, f)),
+    ("beacon.silence", |p, f| scale_span(&mut p.beacon.silence, f)),
+    ("beacon.held", |p, f| scale_real(&mut p.beacon.held, f)),
+    ("beacon.regularity", |p, f| scale_share(&mut p.beacon.regularity, f)),
+    ("beacon.size_regularity", |p, f| scale_share(&mut p.beacon.size_regularity, f)),
+    ("dns_tunnel.window", |p, f| scale_span(&mut p.dns_tunnel.window, f)),
+    ("dns_tunnel.weight", |p, f| scale_real(&mut p.dns_tunnel.weight, f)),
+    ("dns_tunnel.mean_weight", |p, f| scale_real(&mut p.dns_tunnel.mean_weight, f)),
+    ("icmp_tunnel.octets", |p, f| scale_count(&mut p.icmp_tunnel.octets, f)),
+    ("icmp_tunnel.echoes", |p, f| scale_count(&mut p.icmp_tunnel.echoes, f)),
+    ("icmp_tunnel.window", |p, f| scale_span(&mut p.icmp_tunnel.window, f)),
+    ("icmp_tunnel.share", |p, f| scale_share(&mut p.icmp_tunnel.share, f)),
+    ("exfiltration.octets", |p, f| scale_count(&mut p.exfiltration.octets, f)),
+    ("exfiltration.usual", |p, f| scale_count(&mut p.exfiltration.usual, f)),
+    ("exfiltration.past", |p, f| scale_count(&mut p.exfiltration.past, f)),
+    ("exfiltration.asymmetry", |p, f| scale_real(&mut p.exfiltration.asymmetry, f)),
+    ("exfiltration.share", |p, f| scale_share(&mut p.exfiltration.share, f)),
+    ("lateral_movement.hosts", |p, f| scale_count(&mut p.lateral_movement.hosts, f)),
+    ("lateral_movement.window", |p, f| scale_span(&mut p.lateral_movement.window, f)),
+    ("lateral_movement.learning", |p, f| scale_span(&mut p.lateral_movement.learning, f)),
+];
+/// What each is multiplied with. A share is multiplied by its odds, so that twice four fifths is eight ninths.
 pub const FACTORS: [f64; 2] = [0.5, 2.0];
+
+/// A number of things, at least one.
+trait Count: Copy {
+    fn scaled(self, factor: f64) -> Self;
+}
+
+macro_rules! count {
+    ($($of:ty),*) => {$(impl Count for $of {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        fn scaled(self, factor: f64) -> Self {
+            ((self as f64 * factor).round() as Self).max(1)
+        }
+    })*};
+}
+count!(u32, u64, usize);
+
+fn scale_count(count: &mut impl Count, factor: f64) {
+    *count = count.scaled(factor);
+}
+
+fn scale_span(span: &mut Duration, factor: f64) {
+    *span = span.mul_f64(factor);
+}
+
+fn scale_real(value: &mut f64, factor: f64) {
+    *value *= factor;
+}
+
+fn scale_share(share: &mut f64, factor: f64) {
+    let odds = *share / (1.0 - *share) * factor;
+    *share = odds / (1.0 + odds);
+}
 
 /// What another value of a parameter changes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,37 +127,26 @@ pub struct Change {
     pub benign: BTreeMap<String, i64>,
 }
 
-/// The usual settings with one parameter multiplied.
+/// The usual settings, but nothing is learned: rules are what is looked at.
 #[must_use]
-pub fn scaled(parameter: &str, factor: f64) -> EngineConfig {
-    let mut config = usual();
-    match parameter {
-        "warmup" => config.warmup = config.warmup.mul_f64(factor),
-        "alerts_per_day" => {
-            let usual = f64::from(Config::default().detect.alerts_per_day);
-            config.budget = AlertBudget::new(usual * factor).unwrap_or(config.budget);
-        }
-        _ => {}
-    }
-    config
+pub fn rules() -> EngineConfig {
+    EngineConfig { warmup: NEVER, ..usual() }
 }
 
-/// Measures with every parameter multiplied with every one of [`FACTORS`] and compares with `usual`.
+/// Measures with every parameter multiplied with every one of [`FACTORS`], and compares with what the rules find as they
+/// are.
 ///
 /// # Errors
 /// A capture that cannot be opened.
-pub fn measure(
-    material: &Material,
-    usual: &Measured,
-    parameters: &[&str],
-    config: impl Fn(&str, f64) -> EngineConfig,
-) -> Result<Vec<Change>> {
+pub fn measure(material: &Material) -> Result<Vec<Change>> {
+    let usual = material.measure_captures(&rules())?;
     let mut changes = Vec::new();
-    for parameter in parameters {
+    for (parameter, scale) in PARAMETERS {
         for factor in FACTORS {
             eprintln!("{parameter} times {factor}");
-            let measured = material.measure(&config(parameter, factor))?;
-            changes.push(Change::between(parameter, factor, usual, &measured));
+            let mut config = rules();
+            scale(&mut config.detectors, factor);
+            changes.push(Change::between(parameter, factor, &usual, &material.measure_captures(&config)?));
         }
     }
     Ok(changes)
@@ -137,13 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_is_known() {
-        let as_text = |config: EngineConfig| format!("{:?}", EngineConfig { classifier: None, ..config });
-        for parameter in PARAMETERS {
+    fn every_parameter_changes_something_and_a_share_stays_one() {
+        for (parameter, scale) in PARAMETERS {
             for factor in FACTORS {
-                assert_ne!(as_text(scaled(parameter, factor)), as_text(usual()), "{parameter} times {factor}");
+                let mut params = DetectorParams::default();
+                scale(&mut params, factor);
+                assert_ne!(params, DetectorParams::default(), "{parameter} times {factor}");
             }
-            assert_eq!(as_text(scaled(parameter, 1.0)), as_text(usual()), "{parameter}");
         }
+        let mut share = 0.8;
+        scale_share(&mut share, 2.0);
+        assert!((share - 8.0 / 9.0).abs() < 1e-12);
     }
 }

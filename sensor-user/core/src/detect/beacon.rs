@@ -5,7 +5,8 @@
 //! sleeps is bounded, that of people's clicks is not. Timing decides, and sizes that are alike and a rhythm that has gone on
 //! for all that was observed add to the score, in a product so that none makes up for another:
 //!
-//! `score = (0.05 + 0.95 regularity)^0.7 * (0.2 + 0.8 size regularity)^0.2 * (0.2 + 0.8 span / observed)^0.1`
+//! `score = (0.05 + 0.95 regularity)^0.6 * (0.2 + 0.8 size regularity)^0.25 * (0.2 + 0.8 span / observed)^0.1 *
+//! (calls / (calls + 8))^0.3`
 //!
 //! Timers are everywhere, so most of what is regular is no implant. Only a candidate, with half the score, is what happens
 //! within a connection that lasts (keep-alives, polling), what is asked of a server of ours (monitoring), a protocol that
@@ -45,8 +46,8 @@ pub struct BeaconParams {
     pub calls: usize,
     /// Regularity of timing that decides, in [0, 1].
     pub regularity: f64,
-    /// Score that decides, in [0, 1].
-    pub score: f64,
+    /// Regularity of sizes that decides, in [0, 1].
+    pub size_regularity: f64,
     /// Shortest time between calls that is reported: what is faster waits for nothing.
     pub interval: Duration,
     /// Shortest time from the first call to the last that is reported.
@@ -68,7 +69,7 @@ impl Default for BeaconParams {
         Self {
             calls: 24,
             regularity: 0.6,
-            score: 0.65,
+            size_regularity: 0.8,
             interval: Duration::from_secs(1),
             span: Duration::from_secs(45),
             clients: 4,
@@ -87,12 +88,12 @@ const ALIVE: usize = 1024;
 /// Time between two findings of a beacon that goes on: shorter than incidents stay open in silence.
 const REPEAT: Duration = Duration::from_secs(20);
 /// How many intervals without a call end a beacon, and how long it may take at least and at most.
-const MISSED: u32 = 4;
-const LINGER: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(86_400)];
+const MISSED: u32 = 8;
+const LINGER: [Duration; 2] = [Duration::from_secs(600), Duration::from_secs(86_400)];
 /// Share of the score of what would not be reported.
 const UNLIKELY: f64 = 0.5;
-/// Services over UDP above 1023 that repeat themselves by nature: RADIUS, SSDP, STUN, mDNS, NAT traversal, SIP, media,
-/// LLMNR, syslog over TLS, BitTorrent.
+/// Services over UDP above 1023 that repeat themselves by nature: RADIUS, SSDP, STUN, WS-Discovery, IPsec through NAT, RTP,
+/// SIP, NAT-PMP, mDNS, LLMNR.
 const RECURRENT: [u16; 16] =
     [1812, 1813, 1900, 3478, 3479, 3480, 3481, 3702, 4500, 5004, 5060, 5061, 5350, 5351, 5353, 5355];
 
@@ -170,41 +171,24 @@ impl Detector for Beacon {
             self.judge(&key, now, roles);
         }
         let mut findings = Vec::new();
-        self.alive.retain(|_, alive| {
+        let (pairs, calls) = (&mut self.pairs, self.params.calls as u64);
+        self.alive.retain(|key, alive| {
             if alive.told.is_none_or(|told| now.since(told) >= REPEAT) {
                 alive.told = Some(now);
                 findings.push(alive.finding.clone());
             }
-            now < alive.until
+            let goes_on = now < alive.until;
+            if let Some(pair) = pairs.get_mut(key).filter(|_| !goes_on) {
+                // Begun again, it has to show itself again.
+                pair.due = pair.total + calls;
+            }
+            goes_on
         });
         findings
     }
 
     fn is_idle(&self) -> bool {
         self.touched.is_empty() && self.alive.is_empty()
-    }
-
-    fn beacons(&self, roles: &Roles) -> Vec<BeaconCandidate> {
-        let mut candidates: Vec<BeaconCandidate> =
-            self.pairs.iter().filter_map(|(key, pair)| self.candidate(key, pair, roles)).collect();
-        candidates.sort_by(|a, b| {
-            let ends =
-                |candidate: &BeaconCandidate| (candidate.client, candidate.server, candidate.port, candidate.proto);
-            b.score.total_cmp(&a.score).then_with(|| ends(a).cmp(&ends(b)))
-        });
-        // New connections and what happens within them may both be regular: the pair is named once.
-        let mut named = BTreeSet::new();
-        candidates.retain(|one| named.insert((one.client, one.server, one.port, one.proto)));
-        candidates
-    }
-
-    fn beacon_state(&self) -> Option<BeaconState> {
-        Some(BeaconState::of(&self.pairs, self.began))
-    }
-
-    fn resume_beacons(&mut self, state: &BeaconState) {
-        self.began = state.began().or(self.began);
-        state.fill(&mut self.pairs, self.params.pairs, self.params.remembered);
     }
 }
 
@@ -219,6 +203,34 @@ impl Beacon {
             alive: BTreeMap::new(),
             began: None,
         }
+    }
+
+    /// Series of calls to the same service, most regular first.
+    #[must_use]
+    pub fn candidates(&self, roles: &Roles) -> Vec<BeaconCandidate> {
+        let mut candidates: Vec<BeaconCandidate> =
+            self.pairs.iter().filter_map(|(key, pair)| self.candidate(key, pair, roles)).collect();
+        candidates.sort_by(|a, b| {
+            let ends =
+                |candidate: &BeaconCandidate| (candidate.client, candidate.server, candidate.port, candidate.proto);
+            b.score.total_cmp(&a.score).then_with(|| ends(a).cmp(&ends(b)))
+        });
+        // New connections and what happens within them may both be regular: the pair is named once.
+        let mut named = BTreeSet::new();
+        candidates.retain(|one| named.insert((one.client, one.server, one.port, one.proto)));
+        candidates
+    }
+
+    /// What is remembered, to be resumed after a restart.
+    #[must_use]
+    pub fn state(&self) -> BeaconState {
+        BeaconState::of(&self.pairs, self.began)
+    }
+
+    /// Goes on with what an earlier process has remembered.
+    pub fn resume(&mut self, state: &BeaconState) {
+        self.began = state.began().or(self.began);
+        state.fill(&mut self.pairs, self.params.pairs, self.params.remembered);
     }
 
     /// Whether a flow that the table has not had before is a new connection. A flow that was forgotten in silence goes on
@@ -259,10 +271,7 @@ impl Beacon {
             return;
         }
         pair.due = pair.total + (pair.calls.len() as u64 / 16).max(1);
-        let Some(finding) = self.finding(key, roles) else {
-            self.alive.remove(key);
-            return;
-        };
+        let Some(finding) = self.finding(key, roles) else { return };
         let Some(pair) = self.pairs.get_mut(key) else { return };
         let interval = finding.evidence.get("interval_s").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
         let patience = Duration::try_from_secs_f64(interval * f64::from(MISSED)).unwrap_or(LINGER[1]);
@@ -283,7 +292,7 @@ impl Beacon {
         let params = &self.params;
         let is_beacon = rhythm.calls >= params.calls
             && rhythm.regularity >= params.regularity
-            && score >= params.score
+            && rhythm.size_regularity >= params.size_regularity
             && rhythm.interval_s >= params.interval.as_secs_f64()
             && rhythm.span_s >= params.span.as_secs_f64()
             && rhythm.held <= params.held
@@ -323,9 +332,11 @@ impl Beacon {
         let rhythm = Rhythm::of(&calls)?;
         let observed = pair.latest.since(self.began?).as_secs_f64();
         let lasting = if observed > 0.0 { (rhythm.span_s / observed).min(1.0) } else { 0.0 };
-        let score = (0.05 + 0.95 * rhythm.regularity).powf(0.7)
-            * (0.2 + 0.8 * rhythm.size_regularity).powf(0.2)
-            * (0.2 + 0.8 * lasting).powf(0.1);
+        let calls = rhythm.calls as f64;
+        let score = (0.05 + 0.95 * rhythm.regularity).powf(0.6)
+            * (0.2 + 0.8 * rhythm.size_regularity).powf(0.25)
+            * (0.2 + 0.8 * lasting).powf(0.1)
+            * (calls / (calls + 8.0)).powf(0.3);
         let likely = if self.is_likely(key, pair, roles) { 1.0 } else { UNLIKELY };
         Some((rhythm, score * likely))
     }

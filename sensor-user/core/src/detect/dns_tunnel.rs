@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{Detector, Finding, saturating_score};
 use crate::flow::{FlowEvent, Outcome};
 use crate::incident::{Class, Severity};
-use crate::roles::Roles;
+use crate::roles::{Role, Roles};
 use crate::time::Timestamp;
 
 /// Parameters of the detector.
@@ -135,7 +135,7 @@ impl Detector for DnsTunnel {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, _: &Roles) -> Vec<Finding> {
+    fn tick(&mut self, now: Timestamp, roles: &Roles) -> Vec<Finding> {
         self.swept = false;
         if now >= self.next_sweep {
             self.next_sweep = now + self.params.window;
@@ -143,7 +143,9 @@ impl Detector for DnsTunnel {
             self.pairs.retain(|_, state| state.last_seen >= oldest);
         }
         let touched = std::mem::take(&mut self.touched);
-        touched.into_iter().filter_map(|pair| self.judge(pair)).collect()
+        let findings = touched.into_iter().filter_map(|pair| self.judge(pair));
+        // A resolver asks for others: the tunnel is theirs, and found between them and the resolver.
+        findings.filter(|finding| !roles.has(finding.subject, Role::Resolver)).collect()
     }
 
     fn is_idle(&self) -> bool {

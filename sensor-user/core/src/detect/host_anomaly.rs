@@ -1,9 +1,10 @@
-//! What is not normal for a host: minutes unlike those that hosts of this network have.
+//! What is not normal for a host: minutes unlike those that hosts of this network have, and unlike its own.
 //!
 //! The ensemble of models that scores flows scores what each host did in a minute ([`crate::features::host`]): how many
 //! flows, peers, failures, packets and octets, both ways. A host is reported when two minutes in a row are rarer than the
 //! alert budget allows. The p-value is the larger one of the two, so that nothing needs to be assumed about how the
-//! minutes depend on each other.
+//! minutes depend on each other. A host that always differs from the others is normal for itself: one that has a past must
+//! also differ from that, by [`HostAnomalyParams::apart`] standard deviations in some column.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::roles::Roles;
 use crate::time::Timestamp;
 
 /// Length of the windows that are looked at.
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Parameters of learning and of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,13 +30,17 @@ pub struct HostAnomalyParams {
     pub learn: LearnParams,
     /// The p-value up to which a minute is worth remembering.
     pub rare: f64,
-    /// Hosts whose rare minute is remembered until the next.
+    /// Minutes that make a past.
+    pub past: u32,
+    /// Standard deviations from its own past by which a host must differ in some column.
+    pub apart: f32,
+    /// Hosts whose past is remembered, and hosts whose rare minute is until the next; later ones have none.
     pub hosts: usize,
 }
 
 impl Default for HostAnomalyParams {
     fn default() -> Self {
-        Self { learn: LearnParams::default(), rare: 0.01, hosts: 4096 }
+        Self { learn: LearnParams::default(), rare: 0.01, past: 10, apart: 4.0, hosts: 8192 }
     }
 }
 
@@ -47,9 +52,24 @@ pub struct HostAnomaly {
     /// End, and logarithm of the p-value, of the latest rare minute.
     rare: HashMap<Addr, (Timestamp, f64)>,
     odd: Vec<Odd>,
+    pasts: HashMap<Addr, Past>,
     /// Hosts of the minute that ended last, and of the one that is ending.
     hosts: [u64; 2],
     end: Timestamp,
+}
+
+/// How long a host that is silent is remembered when room is needed.
+const PAST: Duration = Duration::from_secs(86_400);
+/// Smallest standard deviation of a logarithm: a factor of 1.3.
+const LEAST_DEVIATION: f32 = 0.25;
+
+/// What a host did in its earlier minutes, in logarithms.
+#[derive(Clone, Copy, Debug, Default)]
+struct Past {
+    minutes: u32,
+    mean: HostVector,
+    variance: HostVector,
+    latest: Timestamp,
 }
 
 /// A host with two rare minutes in a row.
@@ -71,6 +91,7 @@ impl HostAnomaly {
             params,
             rare: HashMap::new(),
             odd: Vec::new(),
+            pasts: HashMap::new(),
             hosts: [0; 2],
             end: Timestamp::EPOCH,
         }
@@ -114,10 +135,12 @@ impl HostAnomaly {
             let known = self.learner.p_value(&row, score).unwrap_or(1.0);
             (score, if known < 1.0 { baseline.tail_p_value(score) } else { known })
         });
+        let new = self.is_new(window, &row);
         if let Some((score, p_value)) = p_value
             && p_value <= self.params.rare
+            && new
         {
-            self.remember(window, &row, score, p_value.ln());
+            self.remember(window, score, p_value.ln());
         }
         self.learner.observe(&row, [window.host; 2], window.end, p_value.map(|(_, p_value)| p_value));
     }
@@ -131,7 +154,34 @@ impl HostAnomaly {
         odd.map(|odd| odd.finding(tests_per_day)).collect()
     }
 
-    fn remember(&mut self, window: &HostWindow, row: &HostVector, score: f64, log_p: f64) {
+    /// Whether a minute differs from the past of its host, which it then is part of.
+    fn is_new(&mut self, window: &HostWindow, row: &HostVector) -> bool {
+        if self.pasts.len() >= self.params.hosts && !self.pasts.contains_key(&window.host) {
+            let oldest = window.end - PAST;
+            self.pasts.retain(|_, past| past.latest >= oldest);
+            if self.pasts.len() >= self.params.hosts {
+                return true;
+            }
+        }
+        let past = self.pasts.entry(window.host).or_default();
+        let new = past.minutes < self.params.past || past.distance(row) >= self.params.apart;
+        past.add(row, window.end);
+        new
+    }
+
+    /// What stands out of a minute, and what is usual; nothing while that is not known.
+    #[must_use]
+    pub fn unusual(&self, vector: &HostVector) -> Vec<Value> {
+        let row = model_input(vector);
+        let explained = self.learner.baseline().map(|baseline| baseline.explain(&row, 3)).unwrap_or_default();
+        let features = explained.into_iter().map(|one| {
+            let usual = f64::from(one.median.exp_m1()).round();
+            json!({ "feature": COLUMNS[one.feature], "value": f64::from(vector[one.feature]), "usual": usual })
+        });
+        features.collect()
+    }
+
+    fn remember(&mut self, window: &HostWindow, score: f64, log_p: f64) {
         if self.rare.len() >= self.params.hosts && !self.rare.contains_key(&window.host) {
             return;
         }
@@ -139,13 +189,31 @@ impl HostAnomaly {
         let Some((_, earlier)) = before.filter(|(end, _)| *end + MINUTE == window.end) else {
             return;
         };
-        let explained = self.learner.baseline().map(|baseline| baseline.explain(row, 3)).unwrap_or_default();
-        let features = explained.into_iter().map(|one| {
-            let usual = f64::from(one.median.exp_m1()).round();
-            json!({ "feature": COLUMNS[one.feature], "value": f64::from(window.vector[one.feature]), "usual": usual })
-        });
-        let features = features.collect();
+        let features = self.unusual(&window.vector);
         self.odd.push(Odd { host: window.host, end: window.end, log_p: earlier.max(log_p), score, features });
+    }
+}
+
+impl Past {
+    /// The largest difference from the mean, in standard deviations.
+    fn distance(&self, row: &HostVector) -> f32 {
+        let columns = row.iter().zip(&self.mean).zip(&self.variance);
+        let apart =
+            columns.map(|((value, mean), variance)| (value - mean).abs() / variance.sqrt().max(LEAST_DEVIATION));
+        apart.fold(0.0, f32::max)
+    }
+
+    /// As a mean and a variance that fade (West 1979).
+    fn add(&mut self, row: &HostVector, at: Timestamp) {
+        const MEMORY: u32 = 1440;
+        self.latest = at;
+        self.minutes = self.minutes.saturating_add(1);
+        let share = 1.0 / self.minutes.min(MEMORY) as f32;
+        for ((value, mean), variance) in row.iter().zip(&mut self.mean).zip(&mut self.variance) {
+            let difference = value - *mean;
+            *mean += share * difference;
+            *variance = (1.0 - share) * (*variance + share * difference * difference);
+        }
     }
 }
 
@@ -240,12 +308,26 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_is_always_different_is_normal_for_itself() {
+        let mut detector = HostAnomaly::new(HostAnomalyParams::default(), None);
+        let mut crawler = [0.0; COLUMNS.len()];
+        (crawler[0], crawler[2], crawler[7], crawler[9]) = (900.0, 800.0, 4000.0, 9e5);
+        let mut found = 0;
+        for round in 0..60_u32 {
+            crawler[0] = 850.0 + (round * 7 % 13) as f32 * 8.0;
+            let end = Timestamp::from_secs(1_700_000_040) + MINUTE * round;
+            found += minute(&mut detector, end, (round >= 25).then_some(crawler)).len();
+        }
+        assert!(found <= 9, "{found} while it had no past");
+    }
+
+    #[test]
     fn rare_minutes_are_bounded() {
         let params = HostAnomalyParams { hosts: 8, rare: 1.0, ..HostAnomalyParams::default() };
         let mut detector = HostAnomaly::new(params, None);
         for round in 0..40 {
             minute(&mut detector, Timestamp::from_secs(1_700_000_040) + MINUTE * round, None);
-            assert!(detector.rare.len() <= 8);
+            assert!(detector.rare.len() <= 8 && detector.pasts.len() <= 8);
         }
     }
 }

@@ -125,9 +125,11 @@ impl Detector for Scan {
             self.sources.retain(|_, source| source.expire(oldest));
         }
         let touched = std::mem::take(&mut self.touched);
-        let margin = self.params.margin;
-        let mut findings: Vec<Finding> =
-            touched.into_iter().filter_map(|addr| self.sources.get(&addr)?.judge(addr, margin)).collect();
+        let judged = touched.into_iter().filter_map(|addr| {
+            let (source, margin) = (self.sources.get(&addr)?, self.params.margin);
+            source.judge(addr, margin).filter(|_| source.news(addr, roles) >= margin)
+        });
+        let mut findings: Vec<Finding> = judged.collect();
         let found = findings.iter().map(|finding| finding.subject).collect();
         findings.extend(self.slow.tick(now, roles, &found));
         findings
@@ -240,6 +242,12 @@ impl Source {
         Some(self.finding(Class::HostScan, source, margin, |target, source| {
             swept.contains(&(target.proto, target.port)) && source.is_stranger(target.host)
         }))
+    }
+
+    /// Services asked in vain, less those that the source asks again and again: it is not looking for them.
+    fn news(&self, source: Addr, roles: &Roles) -> usize {
+        let failed = self.contacts.iter().filter(|(_, contact)| contact.outcome.is_failure());
+        failed.filter(|(target, _)| !roles.asks_regularly(source, target.host, target.port)).count()
     }
 
     /// Hosts asked in vain for a service that have not served the source in any other way.

@@ -1,6 +1,6 @@
 //! What userspace remembers of each live flow: enough to say what a tick brought, and when the flow ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::abi::{Direction, FlowKey, FlowSlot, Half};
@@ -62,6 +62,8 @@ pub struct FlowTable {
     pending: Vec<SlotId>,
     /// The source has little room: see [`Self::set_pressure`].
     under_pressure: bool,
+    /// The latest flows that ended, as examples.
+    ended: VecDeque<(FlowKey, Direction, FlowEvent)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,9 @@ struct Entry {
     /// The second in whose bucket the entry is looked at next.
     due: u64,
 }
+
+/// Flows that ended which are remembered as examples.
+const EXAMPLES: usize = 256;
 
 const VACANT: Entry = Entry {
     key: FlowKey {
@@ -132,6 +137,7 @@ impl FlowTable {
             spare: Vec::new(),
             pending: Vec::new(),
             under_pressure: false,
+            ended: VecDeque::new(),
         }
     }
 
@@ -283,17 +289,18 @@ impl FlowTable {
         live.map(|(index, _)| SlotId(u32::try_from(index).expect("indexed by SlotId"))).collect()
     }
 
-    /// Examples of live flows, those first that are wanted most; `wanted` says how much a flow is, 0 for not at all.
+    /// Examples of live flows and of the latest that ended, those first that are wanted most; `wanted` says how much a flow is, 0 for not at all.
     #[must_use]
     pub fn sample(&self, count: usize, wanted: impl Fn(&FlowEvent) -> u8) -> Vec<FlowSample> {
         let mut best: Vec<(u8, FlowSample)> = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.live) {
-            let event = entry.event(entry.outcome);
+        let live = self.entries.iter().filter(|entry| entry.live);
+        let live = live.map(|entry| (entry.key, entry.client, entry.event(entry.outcome)));
+        for (key, client, event) in live.chain(self.ended.iter().copied()) {
             let wanted = wanted(&event);
             let place = best.partition_point(|(other, _)| *other >= wanted);
             if wanted > 0 && place < count {
                 best.truncate(count - 1);
-                best.insert(place, (wanted, FlowSample::of(&entry.key, entry.client, &event)));
+                best.insert(place, (wanted, FlowSample::of(&key, client, &event)));
             }
         }
         best.into_iter().map(|(_, sample)| sample).collect()
@@ -314,6 +321,10 @@ impl FlowTable {
             last_seen: entry.last_seen,
             end_reason: entry.end.or(entry.closed).unwrap_or(EndReason::ForcedEnd),
         };
+        if self.ended.len() == EXAMPLES {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((entry.key, entry.client, event));
         *entry = Entry { waiting: entry.waiting, ..VACANT };
         self.live -= 1;
         (event, record)

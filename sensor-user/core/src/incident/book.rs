@@ -23,6 +23,8 @@ use crate::time::Timestamp;
 
 /// Silence after which an attack is over.
 const QUIET: Duration = Duration::from_secs(60);
+/// The same of tunnels, which wait for somebody to type, and where a minute is what is looked at.
+const QUIET_MINUTES: Duration = Duration::from_secs(300);
 /// Attackers of one victim from which their incidents are one.
 const MANY: usize = 3;
 /// Evidence: the part of the packets that was accounted, at its lowest while the incident was reported.
@@ -126,7 +128,14 @@ impl Book {
 
     /// Closes what has been quiet.
     pub fn expire(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
-        self.close(now, |entry| now.since(entry.incident.last_seen.max(entry.reported)) >= QUIET)
+        self.close(now, |entry| {
+            let slow = matches!(
+                entry.incident.class,
+                Class::Anomaly | Class::Exfiltration | Class::DnsTunnel | Class::IcmpTunnel
+            );
+            let quiet = if slow { QUIET_MINUTES } else { QUIET };
+            now.since(entry.incident.last_seen.max(entry.reported)) >= quiet
+        })
     }
 
     /// Closes everything.

@@ -69,26 +69,26 @@ fn damage_is_named_with_its_byte_offset() {
 #[test]
 fn what_is_not_a_capture_is_refused_with_advice() {
     let cases: [(&[u8], &str); 7] = [
-        (b"", "the capture is empty; supported are pcap (microseconds or nanoseconds) and pcapng"),
+        (b"", "the capture is empty; supported are pcap, pcapng and conn.log of Zeek, each plain or compressed"),
         (b"\x1f\x8b\x08\0", "gzip data, not a capture; decompress it first, e.g. zcat FILE | leuko replay -"),
         (b"\x28\xb5\x2f\xfd", "zstd data, not a capture; decompress it first, e.g. zstdcat FILE | leuko replay -"),
         (
             b"GET / HTTP",
-            "not a capture: it begins with GET ; supported are pcap (microseconds or nanoseconds) and pcapng",
+            "not a capture: it begins with GET ; supported are pcap, pcapng and conn.log of Zeek, each plain or compressed",
         ),
         (
             b"\xd4\xc3",
-            "not a capture: it begins with \\xd4\\xc3; supported are pcap (microseconds or nanoseconds) and pcapng",
+            "not a capture: it begins with \\xd4\\xc3; supported are pcap, pcapng and conn.log of Zeek, each plain or compressed",
         ),
         (
             b"\xd4\xc3\xb2\xa1\x02\0",
             "truncated pcap file header at byte 0: 24 octets announced, 6 left; \
-             supported are pcap (microseconds or nanoseconds) and pcapng",
+             supported are pcap, pcapng and conn.log of Zeek, each plain or compressed",
         ),
         (
             b"\x0a\x0d\x0d\x0a\x1c\0\0\0ABCDEFGH",
             "section header at byte 0 has an unknown byte order or version; \
-             supported are pcap (microseconds or nanoseconds) and pcapng",
+             supported are pcap, pcapng and conn.log of Zeek, each plain or compressed",
         ),
     ];
     for (octets, message) in cases {

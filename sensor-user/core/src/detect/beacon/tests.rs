@@ -28,7 +28,7 @@ fn memory_is_bounded_and_what_called_often_stays() {
         let (pairs, calls) = beacon.pairs.len();
         assert!(pairs <= params.pairs && calls <= params.remembered);
     }
-    let found = beacon.beacons(&Roles::default());
+    let found = beacon.candidates(&Roles::default());
     assert_eq!((found.len(), found[0].connections, found[0].port), (1, 20, 443));
     for n in 0..20_000_u32 {
         beacon.observe(&call(CLIENT, SERVER + ((n % 64) << 8), 443, u64::from(n)));
@@ -44,12 +44,12 @@ fn what_was_remembered_goes_on_after_a_restart() {
         first.observe(&call(CLIENT, SERVER + n % 2, 443, 60 * u64::from(n)));
         assert!(first.tick(Timestamp::from_secs(1_700_000_000 + 60 * u64::from(n) + 1), &roles).is_empty());
     }
-    let bytes = first.beacon_state().unwrap().to_bytes().unwrap();
+    let bytes = first.state().to_bytes().unwrap();
     let state = BeaconState::from_bytes(&bytes).unwrap();
     let mut second = Beacon::new(BeaconParams::default());
-    second.resume_beacons(&state);
-    assert_eq!(second.beacon_state(), first.beacon_state());
-    assert_eq!(second.beacons(&roles), first.beacons(&roles));
+    second.resume(&state);
+    assert_eq!(second.state(), first.state());
+    assert_eq!(second.candidates(&roles), first.candidates(&roles));
     let mut findings = Vec::new();
     for n in 15..30 {
         second.observe(&call(CLIENT, SERVER + n % 2, 443, 60 * u64::from(n)));

@@ -256,7 +256,7 @@ impl<T: Copy + Eq> Tried<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Delta, Endpoint, Lengths};
+    use crate::flow::{Delta, Endpoint};
 
     fn failure(n: u32, server: u32, port: u16) -> FlowEvent {
         let addr = |bits: u32| Addr::from_v4(bits);
@@ -265,24 +265,14 @@ mod tests {
         FlowEvent {
             client: Endpoint { addr: addr(0x0b00_0000 + n), port: 40_000 },
             server: Endpoint { addr: addr(server), port },
-            proto: proto::TCP,
             is_new: false,
             before: Outcome::Pending,
             outcome: Outcome::Unanswered,
-            first_seen: at,
-            last_seen: at,
             sent: nothing,
             received: nothing,
-            sent_packets: 1,
             received_packets: 0,
-            sent_octets: 60,
             received_octets: 0,
-            sent_lengths: Lengths::default(),
-            received_lengths: Lengths::default(),
-            zero_windows: 0,
-            first_speaker: None,
-            closing: false,
-            closing_is_new: false,
+            ..FlowEvent::example(at)
         }
     }
 
