@@ -7,6 +7,8 @@
 
 mod cage;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;

@@ -19,7 +19,7 @@ fn marked() -> Network {
 }
 
 fn let_go(net: &mut Network, probes: u16) {
-    net.engine.canary_mut().unwrap().begin(net.now);
+    net.engine.canary_mut().expect("it was set").begin(net.now);
     for port in 20_000..20_000 + probes {
         net.tcp((CLIENT, 40_000), (SERVER, port), SYN, 0);
         net.tcp((SERVER, port), (CLIENT, 40_000), RST | ACK, 0);
@@ -28,7 +28,7 @@ fn let_go(net: &mut Network, probes: u16) {
 }
 
 fn seen(net: &mut Network) -> Sighting {
-    net.engine.canary_mut().unwrap().seen().clone()
+    net.engine.canary_mut().expect("it was set").seen().clone()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn each_is_found_anew() {
     let mut net = marked();
     let_go(&mut net, 32);
     net.seconds(2);
-    net.engine.canary_mut().unwrap().begin(net.now);
+    net.engine.canary_mut().expect("it was set").begin(net.now);
     net.seconds(120);
     assert!(seen(&mut net).incident.is_none(), "nothing was sent since");
     let_go(&mut net, 32);

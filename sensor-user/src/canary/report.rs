@@ -91,11 +91,11 @@ impl Report {
     /// One line for people.
     #[must_use]
     pub fn line(&self) -> String {
-        let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), |time| format!("{time:.1?}"));
+        let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), |time| format!("after {time:.1?}"));
         match self.outcome {
             Outcome::Failed => format!("failed: {}", self.about),
             Outcome::Found | Outcome::Missed => format!(
-                "{}: {} probes sent in {:.1?}, first seen in the kernel after {}, read after {} ({} flows), incident after {}",
+                "{}: {} probes sent in {:.1?}, first seen in the kernel {}, read {} ({} flows), incident {}",
                 self.outcome.as_str(),
                 self.probes,
                 self.stages.sent,

@@ -431,6 +431,8 @@ mod tests {
             r#"leuko_program_run_seconds_total{program="ingress"} 0"#,
             r#"leuko_incidents_total{class="udp_flood",severity="critical"} 0"#,
             r#"leuko_incidents_open{class="anomaly"} 0"#,
+            r#"leuko_canaries_total{result="missed"} 0"#,
+            "leuko_canary_seconds_count 0",
             r#"leuko_notifications_total{result="dropped",sink="telegram"} 0"#,
             r#"leuko_notification_queue_length{sink="alertmanager"} 0"#,
             r#"leuko_anomaly_score_bucket{le="0.9"} 0"#,
