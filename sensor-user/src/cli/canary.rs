@@ -17,8 +17,9 @@ use super::duration;
   sudo leuko run --canary 1h                   the sensor that runs tests itself, and exports leuko_canary_seconds
 
 A sensor of its own watches a network namespace of its own, in which one loopback address scans another: nothing
-leaves this host, nothing is learned, nobody is told. It goes through the programs, tables, ticks and the test of
-`leuko run`, but not through a sensor that runs already: `leuko run --canary` does that. Exits with 1 when a scan
+leaves this host, nothing is learned, nobody is told. It goes through the tables, the ticks and the test of `leuko run`,
+and through its programs for generic XDP, since a loopback has no other; that a network card hands its packets over is
+not tested. Nor is a sensor that runs already: `leuko run --canary` does that. Exits with 1 when a scan
 is not found. Needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN.")]
 pub struct CanaryArgs {
     /// How many scans, one after the other, 1 to 1000
