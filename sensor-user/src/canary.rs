@@ -1,9 +1,10 @@
 //! The self-test: a marked scan in a network namespace of the sensor's own, and how long it takes to become an incident.
 //!
 //! The packets go over the loopback of that namespace, from one random address of 127.0.0.0/8 to another, so they reach
-//! nobody. They pass the same programs and tables, are read at the same ticks, and meet the same test as any scan; the
-//! engine keeps them from learning and from receivers (see [`sensor_core::canary`]). Every probe is refused at once, so
-//! the time is that of the sensor alone, without the second after which silence counts as an answer.
+//! nobody. They pass the same tables, are read at the same ticks, and meet the same test as any scan; the programs are
+//! those for generic XDP, since a loopback has no other. The engine keeps the packets from learning and from receivers
+//! (see [`sensor_core::canary`]). Every probe is refused at once, so the time is that of the sensor alone, without the
+//! second after which silence counts as an answer.
 
 mod cage;
 mod report;
