@@ -55,7 +55,7 @@ impl Default for AnomalyParams {
             window: Duration::from_secs(60),
             hosts: 65_536,
             sure: 0.9,
-            scored: 1000,
+            scored: 500,
         }
     }
 }

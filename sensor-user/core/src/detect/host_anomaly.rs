@@ -6,7 +6,7 @@
 //! minutes depend on each other. A host that always differs from the others is normal for itself: one that has a past must
 //! also differ from that, by [`HostAnomalyParams::apart`] standard deviations in some column.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
@@ -23,6 +23,9 @@ use crate::time::Timestamp;
 /// Length of the windows that are looked at.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
+/// Ticks in a minute, at the usual interval.
+const TICKS: usize = 60;
+
 /// Parameters of learning and of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HostAnomalyParams {
@@ -30,6 +33,8 @@ pub struct HostAnomalyParams {
     pub learn: LearnParams,
     /// The p-value up to which a minute is worth remembering.
     pub rare: f64,
+    /// Minutes scored at a tick; the others wait, but not longer than a minute.
+    pub scored: usize,
     /// Minutes that make a past.
     pub past: u32,
     /// Standard deviations from its own past by which a host must differ in some column.
@@ -40,7 +45,7 @@ pub struct HostAnomalyParams {
 
 impl Default for HostAnomalyParams {
     fn default() -> Self {
-        Self { learn: LearnParams::default(), rare: 0.01, past: 10, apart: 4.0, hosts: 8192 }
+        Self { learn: LearnParams::default(), rare: 0.01, scored: 500, past: 10, apart: 4.0, hosts: 8192 }
     }
 }
 
@@ -52,6 +57,8 @@ pub struct HostAnomaly {
     /// End, and logarithm of the p-value, of the latest rare minute.
     rare: HashMap<Addr, (Timestamp, f64)>,
     odd: Vec<Odd>,
+    /// Minutes that have ended and are not scored yet.
+    waiting: VecDeque<HostWindow>,
     pasts: HashMap<Addr, Past>,
     /// Hosts of the minute that ended last, and of the one that is ending.
     hosts: [u64; 2],
@@ -91,6 +98,7 @@ impl HostAnomaly {
             params,
             rare: HashMap::new(),
             odd: Vec::new(),
+            waiting: VecDeque::new(),
             pasts: HashMap::new(),
             hosts: [0; 2],
             end: Timestamp::EPOCH,
@@ -111,7 +119,7 @@ impl HostAnomaly {
     /// Whether nothing waits to be reported.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.odd.is_empty()
+        self.odd.is_empty() && self.waiting.is_empty()
     }
 
     /// Takes in a window that has ended. What a `flagged` host did belongs to an incident and is neither learned nor
@@ -126,9 +134,13 @@ impl HostAnomaly {
             self.end = window.end;
         }
         self.hosts[1] += 1;
-        if flagged {
-            return;
+        let room = self.params.scored * TICKS;
+        if !flagged && self.waiting.len() < room {
+            self.waiting.push_back(*window);
         }
+    }
+
+    fn score(&mut self, window: &HostWindow) {
         let row = model_input(&window.vector);
         let p_value = self.learner.baseline().map(|baseline| {
             let score = baseline.score(&row);
@@ -148,6 +160,10 @@ impl HostAnomaly {
     /// Reports hosts of ours with two rare minutes in a row. `involved` tells whether an address is part of an incident:
     /// what it did is not learned.
     pub fn tick(&mut self, now: Timestamp, roles: &Roles, involved: impl Fn(Addr) -> bool) -> Vec<Finding> {
+        for _ in 0..self.params.scored {
+            let Some(window) = self.waiting.pop_front() else { break };
+            self.score(&window);
+        }
         self.learner.tick(now, involved);
         let tests_per_day = self.hosts[0].max(self.hosts[1]) as f64 * 1440.0;
         let odd = self.odd.drain(..).filter(|odd| roles.is_local(odd.host));
