@@ -1,3 +1,5 @@
+//! Merging, stories, and what is remembered of an incident.
+
 use std::collections::BTreeSet;
 
 use super::*;
