@@ -7,6 +7,7 @@ use std::time::Duration;
 use sensor_ebpf::abi::{ArpMessage, MacAddr};
 use sensor_ebpf::packet::arp::{REPLY, REQUEST};
 
+use crate::bounded::make_room;
 use crate::sketch::Distinct;
 use crate::time::Timestamp;
 
@@ -129,15 +130,13 @@ impl ArpTable {
             }
             return;
         }
-        make_room(&mut self.places, Self::ADDRESSES, |claim| claim.last_seen);
+        make_room(&mut self.places, Self::ADDRESSES, &place, |claim| claim.last_seen);
         let claim = Claim { mac, previous: None, first_seen: at, last_seen: at, claims: 1, changes: 0 };
         self.places.insert(place, claim);
     }
 
     fn ask(&mut self, mac: MacAddr, target: u32, at: Timestamp) {
-        if !self.askers.contains_key(&mac) {
-            make_room(&mut self.askers, Self::ASKERS, |asker| asker.last_seen);
-        }
+        make_room(&mut self.askers, Self::ASKERS, &mac, |asker| asker.last_seen);
         let fresh = || Asker { since: at, last_seen: at, requests: 0, asked: Distinct::default() };
         let asker = self.askers.entry(mac).or_insert_with(fresh);
         if at.since(asker.since) >= Self::WINDOW {
@@ -146,18 +145,6 @@ impl ArpTable {
         asker.last_seen = asker.last_seen.max(at);
         asker.requests += 1;
         asker.asked.insert(0, u64::from(target));
-    }
-}
-
-/// Lets the least recently seen eighth go when there are `most`: that many insertions later it is done again.
-fn make_room<K: Copy + Ord + std::hash::Hash, V>(map: &mut HashMap<K, V>, most: usize, seen: impl Fn(&V) -> Timestamp) {
-    if map.len() < most {
-        return;
-    }
-    let mut ages: Vec<(Timestamp, K)> = map.iter().map(|(&key, value)| (seen(value), key)).collect();
-    let (gone, _, _) = ages.select_nth_unstable(most / 8);
-    for (_, key) in gone {
-        map.remove(key);
     }
 }
 

@@ -5,6 +5,7 @@
 //! flow snapshots and is told which flows to let go.
 
 pub mod arp;
+mod bounded;
 pub mod canary;
 pub mod contract;
 pub mod coverage;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use sensor_ebpf::abi::Addr;
 use serde::Serialize;
 
+use crate::bounded::make_room;
 use crate::flow::{FlowEvent, Outcome};
 use crate::time::Timestamp;
 
@@ -125,14 +126,7 @@ impl Roles {
     }
 
     fn host(&mut self, addr: Addr, at: Timestamp) -> &mut Host {
-        if self.hosts.len() >= Self::HOSTS && !self.hosts.contains_key(&addr) {
-            let mut ages: Vec<(Timestamp, Addr)> =
-                self.hosts.iter().map(|(&addr, host)| (host.last_seen, addr)).collect();
-            let (gone, _, _) = ages.select_nth_unstable(Self::HOSTS / 8);
-            for (_, addr) in gone {
-                self.hosts.remove(addr);
-            }
-        }
+        make_room(&mut self.hosts, Self::HOSTS, &addr, |host| host.last_seen);
         let host = self.hosts.entry(addr).or_default();
         host.last_seen = host.last_seen.max(at);
         host

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{Detector, Finding, saturating_score};
 use crate::arp::{ArpTable, Place};
+use crate::bounded::make_room;
 use crate::flow::FlowEvent;
 use crate::incident::{Class, Severity};
 use crate::roles::Roles;
@@ -179,22 +180,12 @@ impl ArpScan {
     }
 
     fn ask(&mut self, port: Port, (name, target): (Ipv4Addr, Ipv4Addr), at: Timestamp, alive: bool) {
-        if self.askers.len() >= self.params.stations && !self.askers.contains_key(&port) {
-            let mut ages: Vec<(Timestamp, Port)> =
-                self.askers.iter().map(|(&port, asker)| (asker.last_seen, port)).collect();
-            let middle = ages.len() / 2;
-            let (gone, _, _) = ages.select_nth_unstable(middle);
-            gone.iter().for_each(|(_, port)| drop(self.askers.remove(port)));
-        }
+        make_room(&mut self.askers, self.params.stations, &port, |asker| asker.last_seen);
         let asker = self.askers.entry(port).or_insert_with(|| Asker::new(name, at));
         asker.names |= asker.name != name;
         asker.last_seen = asker.last_seen.max(at);
-        if asker.targets.len() >= self.params.targets && !asker.targets.contains_key(&target) {
-            let mut ages: Vec<Timestamp> = asker.targets.values().map(|target| target.last_seen).collect();
-            let middle = ages.len() / 2;
-            let middle = *ages.select_nth_unstable(middle).1;
-            asker.keep(|target| target.last_seen > middle);
-        }
+        make_room(&mut asker.targets, self.params.targets, &target, |target| target.last_seen);
+        asker.forget_reported();
         let fresh = Target { first_seen: at, last_seen: at, questions: 0, alive: false };
         let known = asker.targets.entry(target).or_insert(fresh);
         known.last_seen = known.last_seen.max(at);
@@ -218,7 +209,11 @@ impl Asker {
 
     fn keep(&mut self, wanted: impl Fn(&Target) -> bool) {
         self.targets.retain(|_, target| wanted(target));
-        // Addresses that are forgotten may be found again.
+        self.forget_reported();
+    }
+
+    /// Addresses that are forgotten may be found again.
+    fn forget_reported(&mut self) {
         self.reported = self.reported.map(|(at, failed)| (at, failed.min(self.targets.len())));
     }
 

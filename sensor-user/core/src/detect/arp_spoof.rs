@@ -28,6 +28,7 @@ use serde_json::json;
 use self::station::{Claim, Station};
 use super::{Detector, Finding, saturating_score};
 use crate::arp::{ArpTable, Place};
+use crate::bounded::make_room;
 use crate::incident::{Class, Severity};
 use crate::roles::Roles;
 use crate::time::Timestamp;
@@ -206,13 +207,7 @@ impl ArpSpoof {
     }
 
     fn station(&mut self, port: Port, at: Timestamp) -> &mut Station {
-        if self.stations.len() >= self.params.stations && !self.stations.contains_key(&port) {
-            let mut ages: Vec<(Timestamp, Port)> =
-                self.stations.iter().map(|(&port, station)| (station.last_seen, port)).collect();
-            let middle = ages.len() / 2;
-            let (gone, _, _) = ages.select_nth_unstable(middle);
-            gone.iter().for_each(|(_, port)| drop(self.stations.remove(port)));
-        }
+        make_room(&mut self.stations, self.params.stations, &port, |station| station.last_seen);
         let station = self.stations.entry(port).or_default();
         station.last_seen = station.last_seen.max(at);
         station

@@ -19,6 +19,7 @@ use serde_json::json;
 use self::past::Past;
 use self::receivers::Receivers;
 use super::{Chance, Detector, Finding, is_group, saturating_score};
+use crate::bounded::make_room;
 use crate::flow::FlowEvent;
 use crate::incident::{Class, Severity};
 use crate::roles::Roles;
@@ -122,9 +123,7 @@ impl Exfiltration {
             if window.sent == 0 || !roles.is_local(addr) {
                 continue;
             }
-            if self.hosts.len() >= self.params.hosts && !self.hosts.contains_key(&addr) {
-                self.make_room();
-            }
+            make_room(&mut self.hosts, self.params.hosts, &addr, |host| host.last_seen);
             let host = self.hosts.entry(addr).or_default();
             host.last_seen = now;
             let found = judge(&self.params, scale, host, &window);
@@ -133,15 +132,6 @@ impl Exfiltration {
             host.known[scale].keep_largest(&window.receivers);
         }
         findings
-    }
-
-    /// Lets the least recently seen eighth go.
-    fn make_room(&mut self) {
-        let mut ages: Vec<(Timestamp, Addr)> = self.hosts.iter().map(|(&addr, host)| (host.last_seen, addr)).collect();
-        let (gone, _, _) = ages.select_nth_unstable(self.params.hosts / 8);
-        for (_, addr) in gone {
-            self.hosts.remove(addr);
-        }
     }
 }
 

@@ -16,6 +16,7 @@ use sensor_ebpf::packet::proto;
 use serde_json::json;
 
 use super::{Chance, Detector, Finding, saturating_score};
+use crate::bounded::make_room;
 use crate::flow::{FlowEvent, Outcome};
 use crate::incident::{Class, Severity};
 use crate::roles::Roles;
@@ -86,15 +87,6 @@ impl LateralMovement {
         self.began.is_none_or(|began| at.since(began) < self.params.learning)
     }
 
-    /// Lets the least recently seen eighth go.
-    fn make_room(&mut self) {
-        let mut ages: Vec<(Timestamp, (Addr, Addr))> = self.pairs.iter().map(|(&pair, &at)| (at, pair)).collect();
-        let (gone, _, _) = ages.select_nth_unstable(self.params.pairs / 8);
-        for (_, pair) in gone {
-            self.pairs.remove(pair);
-        }
-    }
-
     fn judge(&self, from: Addr, now: Timestamp, roles: &Roles) -> Option<Finding> {
         let inside = |step: &&Step| roles.is_local(step.from) && roles.is_local(step.to);
         let own: Vec<&Step> = self.recent.iter().filter(inside).filter(|step| step.from == from).collect();
@@ -161,10 +153,8 @@ impl Detector for LateralMovement {
         if !contact || from == to {
             return;
         }
+        make_room(&mut self.pairs, self.params.pairs, &(from, to), |at| *at);
         let known = self.pairs.insert((from, to), event.last_seen);
-        if self.pairs.len() > self.params.pairs {
-            self.make_room();
-        }
         if known.is_some() || self.is_learning(event.last_seen) {
             return;
         }
