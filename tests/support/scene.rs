@@ -85,16 +85,24 @@ impl Scene {
         Ok(sensor)
     }
 
+    /// Web pages only.
+    ///
+    /// # Errors
+    /// When they cannot be asked for in time.
+    pub fn web_pages(&self, rounds: u32) -> Result<()> {
+        let script = format!(
+            "for i in $(seq {rounds}); do curl -s -o /dev/null http://10.77.0.2/; curl -s -o /dev/null \
+             http://[fd77::2]/nothing; done"
+        );
+        self.pair.client.run("sh", &["-c", &script], Self::LONG).map(drop)
+    }
+
     /// What a server sees on an ordinary day: web pages, names, a log-in, transfers.
     ///
     /// # Errors
     /// When one of them does not succeed.
     pub fn ordinary_traffic(&self, rounds: u32) -> Result<()> {
-        let script = format!(
-            "for i in $(seq {rounds}); do curl -s -o /dev/null http://10.77.0.2/; curl -s -o /dev/null \
-             http://[fd77::2]/nothing; done"
-        );
-        self.pair.client.run("sh", &["-c", &script], Self::LONG)?;
+        self.web_pages(rounds)?;
         let names = ["-n", "-Pn", "-sU", "-p53", "--script", "dns-recursion", Pair::SERVER];
         self.pair.client.run("nmap", &names, Self::LONG)?;
         self.sshd.login(&self.pair.client, Pair::SERVER, "true")?.success()?;

@@ -10,14 +10,31 @@ use support::Namespace;
 
 const QUICK: Duration = Duration::from_secs(5);
 
-/// Connections from one namespace to a service in the other: `octets` there, 300 back, at so many intervals that differ
-/// by up to a fifth.
+/// The times between calls.
+#[derive(Clone, Copy)]
+pub enum Gaps {
+    /// They differ by up to a fifth from this.
+    Steady(Duration),
+    /// Calls come at any time, this one apart on average.
+    AnyTime(Duration),
+}
+
+impl Gaps {
+    fn draw(self, random: &mut Random) -> Duration {
+        match self {
+            Self::Steady(interval) => interval.mul_f64(0.8 + 0.4 * random.unit()),
+            Self::AnyTime(mean) => mean.mul_f64((-(1.0 - random.unit()).ln()).min(4.0)),
+        }
+    }
+}
+
+/// Connections from one namespace to a service in the other: `octets` there, 300 back.
 pub fn calls(
     from: &Namespace,
     to: &Namespace,
     service: (&str, u16),
     count: u32,
-    interval: Duration,
+    gaps: Gaps,
     octets: usize,
 ) -> Result<()> {
     let listener = to.inside(|| TcpListener::bind(service)).flatten_io().context("listen for calls")?;
@@ -36,7 +53,7 @@ pub fn calls(
                 stream.write_all(&vec![b'u'; octets])?;
                 stream.shutdown(Shutdown::Write)?;
                 stream.read_to_end(&mut Vec::new())?;
-                sleep(interval.mul_f64(0.8 + 0.4 * random.unit()));
+                sleep(gaps.draw(&mut random));
             }
             Ok(())
         });

@@ -50,8 +50,10 @@ pub enum Scenario {
     IcmpTunnel,
     /// ptunnel, 10 s of upload in echo requests, which the kernel of the proxy answers, too
     IcmpUpload,
-    /// iperf3, 200 MB to an address outside in 8 s, after two minutes of small uploads
+    /// iperf3, 200 MB to an address outside in 8 s, after two minutes of small uploads; web pages only beside it
     Exfiltration,
+    /// As exfiltration, while the server is sent 55 MB by somebody else
+    ExfiltrationBusy,
     /// arpspoof, between the server and its gateway
     ArpSpoof,
     /// As arp_spoof, just after the server has asked for its gateway
@@ -99,8 +101,17 @@ impl Scenario {
             | Self::Amplification
             | Self::Beacon
             | Self::DnsExfiltration
-            | Self::Exfiltration => &[],
+            | Self::Exfiltration
+            | Self::ExfiltrationBusy => &[],
         }
+    }
+
+    /// Whether something large is sent outside.
+    pub const fn has_bulk(self) -> bool {
+        matches!(
+            self,
+            Self::Exfiltration | Self::ExfiltrationBusy | Self::DnsTunnel | Self::IcmpTunnel | Self::IcmpUpload
+        )
     }
 
     pub fn expected(self) -> Option<Expected> {
@@ -121,7 +132,7 @@ impl Scenario {
             Self::Beacon => outward("beacon", &[OUTSIDE]),
             Self::DnsTunnel | Self::DnsExfiltration => outward("dns_tunnel", &[RESOLVER]),
             Self::IcmpTunnel | Self::IcmpUpload => outward("icmp_tunnel", &[Pair::CLIENT]),
-            Self::Exfiltration => outward("exfiltration", &[OUTSIDE]),
+            Self::Exfiltration | Self::ExfiltrationBusy => outward("exfiltration", &[OUTSIDE]),
             Self::ArpSpoof | Self::ArpSpoofAsked => Expected {
                 class: "arp_spoof",
                 attackers: Attackers::These(&[THIEF]),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use support::{Dns, Guard, Iperf, Namespace, Pair, Scene, run_timeout, until};
 
-use crate::generate;
+use crate::generate::{self, Gaps};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
 
@@ -48,7 +48,9 @@ pub fn play(scenario: Scenario, captures: Option<&Path>) -> Result<Verdict> {
     let began = epoch_seconds();
     let said = scope(|threads| {
         // What an attack leaves of it, if it is a flood.
-        let beside = threads.spawn(|| scene.ordinary_traffic(30));
+        let beside = threads.spawn(|| {
+            if scenario == Scenario::Exfiltration { scene.web_pages(300) } else { scene.ordinary_traffic(30) }
+        });
         let said = stage.attack(scenario);
         if let Ok(Err(error)) = beside.join() {
             eprintln!("{name}: ordinary traffic beside the attack: {error:#}");
@@ -87,14 +89,11 @@ impl Stage {
         }
         let (mut bulk, mut servers, mut names) = (None, Vec::new(), None);
         let (mut thief, mut gateway) = (None, None);
-        if matches!(
-            scenario,
-            Scenario::Exfiltration | Scenario::DnsTunnel | Scenario::IcmpTunnel | Scenario::IcmpUpload
-        ) {
+        if scenario.has_bulk() {
             bulk = Some(Iperf::start(client, BULK_PORT)?);
         }
         if scenario == Scenario::DnsExfiltration {
-            names = Some(Dns::start(client)?);
+            names = Some(Dns::start_at(client, RESOLVER)?);
         }
         if scenario == Scenario::DnsTunnel {
             let args = ["-f", "-c", "-P", "lab", "-l", RESOLVER, "172.31.99.1/27", "t.example.org"];
@@ -121,9 +120,9 @@ impl Stage {
     /// What a scenario needs to have happened before.
     fn past(&self, scenario: Scenario) -> Result<()> {
         let Pair { client, server } = &self.scene.pair;
-        if scenario == Scenario::Exfiltration {
-            eprintln!("exfiltration: small uploads for two minutes");
-            generate::calls(server, client, (OUTSIDE, 443), 24, Duration::from_secs(5), 20_000)?;
+        if matches!(scenario, Scenario::Exfiltration | Scenario::ExfiltrationBusy) {
+            eprintln!("{}: small uploads for two minutes", scenario.name());
+            generate::calls(server, client, (OUTSIDE, 443), 40, Gaps::AnyTime(Duration::from_secs(3)), 20_000)?;
         }
         if matches!(scenario, Scenario::ArpSpoof | Scenario::ArpSpoofAsked) {
             run_tool(server, "nmap", &format!("-sn -n {GATEWAY}"))?;
@@ -177,7 +176,7 @@ impl Stage {
                 )
             }
             Scenario::Beacon => {
-                generate::calls(server, client, (OUTSIDE, 443), 35, Duration::from_secs(2), 300).map(done)
+                generate::calls(server, client, (OUTSIDE, 443), 35, Gaps::Steady(Duration::from_secs(2)), 300).map(done)
             }
             Scenario::DnsTunnel => {
                 let tunnel = server.spawn("iodine", &["-f", "-r", "-P", "lab", RESOLVER, "t.example.org"])?;
@@ -199,7 +198,7 @@ impl Stage {
                     run_tool(server, "iperf3", &format!("-c 127.0.0.1 -p 8000 -t 10 -b 400k -l 1000{direction}"));
                 Ok(format!("{}{}", sent?, tunnel.log()))
             }
-            Scenario::Exfiltration => {
+            Scenario::Exfiltration | Scenario::ExfiltrationBusy => {
                 let bulk = self.bulk.as_ref().context("a server for bulk")?;
                 bulk.send(server, OUTSIDE, 8, &["-b", "200M"]).map(|_| String::new())
             }

@@ -18,8 +18,16 @@ impl Dns {
     /// # Errors
     /// When the port is taken.
     pub fn start(namespace: &Namespace) -> Result<Self> {
+        Self::start_at(namespace, "0.0.0.0")
+    }
+
+    /// As [`Dns::start`], on one address: where there are several, answers come from it only.
+    ///
+    /// # Errors
+    /// As [`Dns::start`].
+    pub fn start_at(namespace: &Namespace, address: &str) -> Result<Self> {
         let program = own_program("fake_dns")?;
-        let mut server = namespace.spawn(&program.to_string_lossy(), &["0.0.0.0:53"])?;
+        let mut server = namespace.spawn(&program.to_string_lossy(), &[&format!("{address}:53")])?;
         ready(&mut server, namespace, Transport::Udp, 53)?;
         Ok(Self { _server: server })
     }
