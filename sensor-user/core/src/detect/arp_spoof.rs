@@ -12,8 +12,9 @@
 //!   asked; or for an X that its owner keeps claiming and takes back, while the owner does not claim the liar's address;
 //! - `repeated` announcements of an X that its owner takes back as often, and which the station itself asks for.
 //!
-//! An answer is unasked when nobody else has asked for X within `answered`, and the one who was told has been seen
-//! answering others: so his own questions would have been seen too.
+//! An answer is unasked when nobody else has asked for X within `answered`, or when that question had its answer before;
+//! and the one who was told has been seen answering others: so his own questions would have been seen too. What comes at
+//! once answers, even if it is the second: two interfaces of one host both do (`arp_ignore` of Linux).
 
 mod station;
 
@@ -85,8 +86,14 @@ struct Port {
 struct Question {
     asker: MacAddr,
     at: Timestamp,
-    others_at: Option<Timestamp>,
+    /// When somebody else asked, and whether that was answered.
+    others: Option<(Timestamp, bool)>,
+    /// Whether anybody has answered since.
+    answered: bool,
 }
+
+/// How soon after a question an answer is one for sure.
+const PROMPT: Duration = Duration::from_millis(200);
 
 impl Detector for ArpSpoof {
     fn observe(&mut self, _: &crate::flow::FlowEvent) {}
@@ -117,6 +124,10 @@ impl Detector for ArpSpoof {
             }
             REPLY => {
                 let asked = self.is_asked(place, port.mac, at);
+                if let Some(question) = self.questions.get_mut(&place) {
+                    question.answered = true;
+                    question.others = question.others.map(|(at, _)| (at, true));
+                }
                 let seen = self.answers(Place { ip: target, ..place }, message.target_mac);
                 let claim = self.station(port, at).claim(sender, at);
                 if asked {
@@ -183,20 +194,27 @@ impl ArpSpoof {
                 self.blind_until = at + self.params.answered;
             }
         }
-        let question = self.questions.entry(place).or_insert(Question { asker, at, others_at: None });
+        let question = self.questions.entry(place).or_insert(Question { asker, at, others: None, answered: false });
         if question.asker != asker {
-            question.others_at = Some(question.at);
+            question.others = Some((question.at, question.answered));
             question.asker = asker;
         }
         question.at = at;
+        question.answered = false;
     }
 
     /// Whether somebody else than the one who answers has asked for an address.
     fn is_asked(&self, place: Place, by: MacAddr, at: Timestamp) -> bool {
-        let recent = |asked: Timestamp| at.since(asked) <= self.params.answered;
         at < self.blind_until
             || self.questions.get(&place).is_some_and(|question| {
-                if question.asker == by { question.others_at.is_some_and(recent) } else { recent(question.at) }
+                let recent = |(asked, answered): (Timestamp, bool)| {
+                    at.since(asked) <= if answered { PROMPT } else { self.params.answered }
+                };
+                if question.asker == by {
+                    question.others.is_some_and(recent)
+                } else {
+                    recent((question.at, question.answered))
+                }
             })
     }
 

@@ -34,7 +34,7 @@ pub struct ExfiltrationParams {
     pub usual: u64,
     /// Windows of a length, in which the host sent anything, that make a past.
     pub past: u32,
-    /// How many times more the host must send than it receives.
+    /// How many times more the host must send to the receiver than it gets back from there.
     pub asymmetry: f64,
     /// Share of what is sent that must go to one receiver.
     pub share: f64,
@@ -72,7 +72,6 @@ struct Level {
 #[derive(Clone, Debug, Default)]
 struct Window {
     sent: u64,
-    received: u64,
     receivers: Receivers,
 }
 
@@ -99,11 +98,12 @@ impl Exfiltration {
                 continue;
             }
             let window = open.entry(host).or_default();
+            // What comes back from a receiver counts once something was sent there.
             if sends {
                 window.sent += octets;
                 window.receivers.add(to, port, octets);
             } else {
-                window.received += octets;
+                window.receivers.add_back(from, octets);
             }
         }
     }
@@ -171,7 +171,6 @@ impl Detector for Exfiltration {
 impl Window {
     fn merge(&mut self, other: &Self) {
         self.sent += other.sent;
-        self.received += other.received;
         self.receivers.merge(&other.receivers);
     }
 }
@@ -183,7 +182,8 @@ struct Unusual {
     port: u16,
     octets: u64,
     before: u64,
-    window: (u64, u64),
+    back: u64,
+    sent: u64,
     usual: f64,
     log_p: f64,
 }
@@ -195,7 +195,7 @@ fn judge(params: &ExfiltrationParams, scale: usize, host: &Host, window: &Window
     let (least, usual) = (params.octets * GROWTH[scale], (params.usual * GROWTH[scale]) as f64);
     let unusual = past.windows() >= params.past
         && receiver.octets >= least
-        && window.sent as f64 >= params.asymmetry * window.received as f64
+        && receiver.octets as f64 >= params.asymmetry * receiver.back as f64
         && receiver.octets as f64 >= params.share * window.sent as f64
         && known.saturating_mul(4) < receiver.octets;
     unusual.then(|| Unusual {
@@ -203,7 +203,8 @@ fn judge(params: &ExfiltrationParams, scale: usize, host: &Host, window: &Window
         port: receiver.port,
         octets: receiver.octets,
         before: known,
-        window: (window.sent, window.received),
+        back: receiver.back,
+        sent: window.sent,
         usual: past.usual().max(usual),
         log_p: past.log_p(window.sent, usual),
     })
@@ -232,8 +233,8 @@ impl Unusual {
                 ("sent_octets".to_owned(), json!(self.octets)),
                 ("usual_octets".to_owned(), json!(self.usual.round())),
                 ("window_s".to_owned(), json!(length.as_secs())),
-                ("all_sent_octets".to_owned(), json!(self.window.0)),
-                ("all_received_octets".to_owned(), json!(self.window.1)),
+                ("received_back_octets".to_owned(), json!(self.back)),
+                ("all_sent_octets".to_owned(), json!(self.sent)),
                 ("sent_before_octets".to_owned(), json!(self.before)),
             ]),
         }

@@ -336,7 +336,7 @@ impl Flood {
             return None;
         }
         // Few senders that knock at many ports alike are scanning, with retransmissions and however fast.
-        if sources < SPOOFED_SOURCES && ports > MANY_PORTS && victim.most_on_a_port() * 20 < arrivals {
+        if sources < SPOOFED_SOURCES && ports > MANY_PORTS && victim.most_on_a_port() * 20 < useless {
             return None;
         }
         let spoofed = sources > SPOOFED_SOURCES && in_flows + overflowed < 4 * sources;

@@ -6,7 +6,9 @@
 //! - `0 <= S - R <= (s - r) * longest` when some are not answered;
 //! - `r > s` only for requests of earlier, and for ICMP errors, which have no more than 576 octets (RFC 1812).
 //!
-//! Ticks that end with another message from who is asked, an error say, are left out. What a tick has beyond these bounds is unmirrored: each side has said something of its own. Pings have none of it.
+//! Ticks that end with another message from who is asked, an error say, are left out. What a tick has beyond these bounds is
+//! unmirrored: each side has said something of its own. Pings have none of it. Replies that nobody asked for tell as
+//! well, however short they are: a tunnel whose requests the kernel mirrors, too, answers with its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -72,6 +74,8 @@ struct Echoes {
     unequal: u64,
     /// Octets of replies that nobody asked for.
     unasked: u64,
+    /// Replies that nobody asked for.
+    surplus: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +101,7 @@ impl Detector for IcmpTunnel {
         }
         let echoes = self.pairs.entry(pair).or_default();
         echoes.add(event, self.params.window);
-        if echoes.unmirrored() >= self.params.octets {
+        if echoes.unmirrored() >= self.params.octets || echoes.surplus >= self.params.echoes {
             self.touched.insert(pair);
         }
     }
@@ -168,6 +172,7 @@ impl Echoes {
             let more = received.packets - sent.packets;
             let late = more.min(self.owed);
             self.owed -= late;
+            self.surplus += more - late;
             self.unasked += more_received.saturating_sub(late * longest + (more - late) * LONGEST_ERROR);
         }
     }
@@ -180,7 +185,10 @@ impl Echoes {
         let echoes = self.sent.packets + self.received.packets;
         let octets = self.sent.octets + self.received.octets;
         let unmirrored = self.unmirrored();
-        if echoes < params.echoes || unmirrored < params.octets || (unmirrored as f64) < params.share * octets as f64 {
+        let some = |part: u64, all: u64| part as f64 >= params.share * all as f64;
+        let unlike = unmirrored >= params.octets && some(unmirrored, octets);
+        let unasked = self.surplus >= params.echoes && some(self.surplus, self.received.packets);
+        if echoes < params.echoes || !(unlike || unasked) {
             return None;
         }
         Some(Finding {
@@ -192,7 +200,10 @@ impl Echoes {
             ports: BTreeSet::new(),
             first_seen: self.since,
             last_seen: self.last_seen,
-            score: saturating_score(unmirrored as f64, params.octets as f64),
+            score: saturating_score(
+                unmirrored.max(self.surplus * params.octets / params.echoes.max(1)) as f64,
+                params.octets as f64,
+            ),
             chance: None,
             evidence: BTreeMap::from([
                 ("echoes".to_owned(), json!(echoes)),
@@ -201,6 +212,7 @@ impl Echoes {
                 ("mean_received_octets".to_owned(), json!(self.received.mean())),
                 ("unequal_octets".to_owned(), json!(self.unequal)),
                 ("unasked_octets".to_owned(), json!(self.unasked)),
+                ("unasked_replies".to_owned(), json!(self.surplus)),
             ]),
         })
     }

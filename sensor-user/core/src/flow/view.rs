@@ -58,14 +58,16 @@ pub struct FlowView<'a> {
 }
 
 impl<'a> FlowView<'a> {
-    /// Finds out who the client is: the sender of a SYN, else the receiver of a SYN-ACK or of nothing but RST, else the
-    /// sender of the first packet, unless that came from a well-known port to one that is not (an answer whose question
+    /// Finds out who the client is: the sender of a SYN, else the receiver of a SYN-ACK or of nothing but RST, or the
+    /// sender of echo requests, else the sender of the first packet, unless that came from a well-known port to one that is not (an answer whose question
     /// was not seen).
     #[must_use]
     pub fn new(slot: &'a FlowSlot) -> Self {
         let first = initiator(slot);
         let client = if slot.key.proto == proto::TCP {
             tcp_client(slot).unwrap_or_else(|| by_port(slot, first))
+        } else if matches!(slot.key.proto, proto::ICMP | proto::ICMPV6) {
+            icmp_client(slot).unwrap_or(first)
         } else {
             by_port(slot, first)
         };
@@ -208,9 +210,8 @@ impl<'a> FlowView<'a> {
     }
 
     fn icmp_outcome(&self) -> Result<Outcome, Outcome> {
-        const ECHO_REQUEST: [(u8, u16); 2] = [(proto::ICMP, 8), (proto::ICMPV6, 128)];
         let kind = self.sent().window >> 8;
-        if ECHO_REQUEST.contains(&(self.proto(), kind)) { self.datagram_outcome() } else { Ok(Outcome::Unasked) }
+        if is_echo_request(self.proto(), kind) { self.datagram_outcome() } else { Ok(Outcome::Unasked) }
     }
 
     fn datagram_outcome(&self) -> Result<Outcome, Outcome> {
@@ -262,6 +263,24 @@ fn tcp_client(slot: &FlowSlot) -> Option<Direction> {
     };
     let answered = |way: &Direction| (rare(*way).syn > 0 && rare(*way).no_ack == 0) || only_resets(way);
     ways.into_iter().find(asked).or_else(|| ways.into_iter().find(answered).map(Direction::reverse))
+}
+
+/// Whose latest message is an echo request, if that is one of the two: what else was said first, an error say, does not
+/// matter.
+fn icmp_client(slot: &FlowSlot) -> Option<Direction> {
+    let asks = |way: Direction| {
+        let half = &slot.half[way.index()];
+        half.packets > 0 && is_echo_request(slot.key.proto, half.window >> 8)
+    };
+    match [Direction::LoToHi, Direction::HiToLo].map(asks) {
+        [true, false] => Some(Direction::LoToHi),
+        [false, true] => Some(Direction::HiToLo),
+        [true, true] | [false, false] => None,
+    }
+}
+
+const fn is_echo_request(protocol: u8, kind: u16) -> bool {
+    matches!((protocol, kind), (proto::ICMP, 8) | (proto::ICMPV6, 128))
 }
 
 /// The first packet's sender asked, unless only its port is well known.

@@ -11,6 +11,8 @@ const FOLLOWED: usize = 8;
 pub(super) struct Receiver {
     pub(super) port: u16,
     pub(super) octets: u64,
+    /// What came back from there.
+    pub(super) back: u64,
 }
 
 /// The largest receivers.
@@ -18,20 +20,28 @@ pub(super) struct Receiver {
 pub(super) struct Receivers(Vec<(Addr, Receiver)>);
 
 impl Receivers {
+    /// Counts what comes back from one that is followed.
+    pub(super) fn add_back(&mut self, from: Addr, octets: u64) {
+        if let Some((_, known)) = self.0.iter_mut().find(|(addr, _)| *addr == from) {
+            known.back += octets;
+        }
+    }
+
     pub(super) fn add(&mut self, to: Addr, port: u16, octets: u64) {
         if let Some((_, known)) = self.0.iter_mut().find(|(addr, _)| *addr == to) {
             known.octets += octets;
         } else if self.0.len() < FOLLOWED {
-            self.0.push((to, Receiver { port, octets }));
+            self.0.push((to, Receiver { port, octets, back: 0 }));
         } else if let Some(least) = self.0.iter_mut().min_by_key(|(_, receiver)| receiver.octets) {
             let inherited = least.1.octets;
-            *least = (to, Receiver { port, octets: octets + inherited });
+            *least = (to, Receiver { port, octets: octets + inherited, back: 0 });
         }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         for (to, receiver) in &other.0 {
             self.add(*to, receiver.port, receiver.octets);
+            self.add_back(*to, receiver.back);
         }
     }
 

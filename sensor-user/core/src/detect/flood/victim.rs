@@ -56,7 +56,8 @@ pub(super) struct Second {
     /// Arrivals in aggregates, and all packets in them.
     pub(super) overflow_arrivals: u64,
     pub(super) overflow_packets: u64,
-    pub(super) ports: BTreeMap<u16, u64>,
+    /// What each port was sent in vain; likewise.
+    pub(super) ports: BTreeMap<u16, i64>,
     /// What each source sent in vain; negative while an answer to an earlier second is all there is.
     pub(super) sources: BTreeMap<Addr, i64>,
     pub(super) first_seen: Option<Timestamp>,
@@ -109,12 +110,13 @@ impl Victim {
         useless.into_iter().filter(|&(_, count)| count > 0 && count * MINOR >= most).map(|(source, _)| source).collect()
     }
 
+    /// What each port was sent in vain: services that serve are not what is attacked.
     fn by_port(&self) -> BTreeMap<u16, u64> {
-        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut ports: BTreeMap<u16, i64> = BTreeMap::new();
         for (&port, count) in self.seconds.values().flat_map(|second| &second.ports) {
             *ports.entry(port).or_default() += count;
         }
-        ports
+        ports.into_iter().filter_map(|(port, count)| Some((port, u64::try_from(count).ok()?))).collect()
     }
 
     /// Unasked answers of services that amplify, by port.
@@ -174,12 +176,11 @@ impl Second {
             *self.reflected.entry(port).or_default() += arrival.arrivals;
             self.add_reflected(arrival);
         }
+        let useless = i64::try_from(arrival.arrivals).unwrap_or(i64::MAX) - i64::try_from(arrival.useful).unwrap_or(0);
         if self.ports.len() < PORTS || self.ports.contains_key(&arrival.port) {
-            *self.ports.entry(arrival.port).or_default() += arrival.arrivals;
+            *self.ports.entry(arrival.port).or_default() += useless;
         }
         if self.sources.len() < SOURCES || self.sources.contains_key(&arrival.source) {
-            let useless =
-                i64::try_from(arrival.arrivals).unwrap_or(i64::MAX) - i64::try_from(arrival.useful).unwrap_or(0);
             *self.sources.entry(arrival.source).or_default() += useless;
         }
         self.cover(event.first_seen, event.last_seen);
@@ -207,7 +208,7 @@ impl Second {
         if let Some(port) = event.main_port
             && (self.ports.len() < PORTS || self.ports.contains_key(&port))
         {
-            *self.ports.entry(port).or_default() += arrivals;
+            *self.ports.entry(port).or_default() += i64::try_from(arrivals - useful.min(arrivals)).unwrap_or(i64::MAX);
         }
         let end = Timestamp::from_nanos(Timestamp::from_secs(second + 1).nanos() - 1);
         self.cover(event.since, event.last_seen.min(end));
