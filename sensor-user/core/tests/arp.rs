@@ -109,6 +109,35 @@ fn a_lie_told_to_everyone_against_the_owner_is_found() {
     assert_eq!((incident.class, incident.attackers.as_slice()), (Class::ArpSpoof, &[ip(ATTACKER.1)][..]));
 }
 
+#[test]
+fn a_lie_told_again_and_again_after_a_question_was_answered_is_found() {
+    let mut net = busy();
+    say(&mut net, REQUEST, ATTACKER, (NOBODY, GATEWAY.1));
+    for _ in 0..10 {
+        resolve(&mut net, VICTIM, GATEWAY);
+        net.seconds(1);
+        for _ in 0..3 {
+            say(&mut net, REPLY, (ATTACKER.0, GATEWAY.1), VICTIM);
+            net.seconds(2);
+        }
+    }
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.attackers.as_slice()), (Class::ArpSpoof, &[ip(ATTACKER.1)][..]));
+}
+
+#[test]
+fn two_interfaces_that_both_answer_at_once_are_no_lie() {
+    let mut net = busy();
+    let second = MacAddr(0x0200_0000_000c);
+    resolve(&mut net, VICTIM, (second, 0x0a00_000c));
+    for _ in 0..20 {
+        resolve(&mut net, VICTIM, GATEWAY);
+        say(&mut net, REPLY, (second, GATEWAY.1), VICTIM);
+        net.seconds(20);
+    }
+    quiet(&mut net);
+}
+
 fn quiet(net: &mut Network) {
     net.seconds(5);
     assert_eq!(net.opened(), Vec::<&IncidentEvent>::new());

@@ -46,6 +46,21 @@ fn a_syn_scan_is_one_port_scan_with_the_ports_it_found() {
 }
 
 #[test]
+fn a_scan_beside_a_busy_service_is_a_scan_and_no_flood() {
+    let mut net = network();
+    for port in 1..=1200_u16 {
+        net.tcp((host(9), 40_000), (host(1), port), SYN, 0);
+        net.tcp((host(1), port), (host(9), 40_000), RST | ACK, 0);
+        if port % 10 == 0 {
+            net.conversation((host(20 + u32::from(port) % 7), 30_000 + port), (host(1), 80), 300, 5000);
+        }
+        net.wait(1_000);
+    }
+    net.seconds(3);
+    assert_eq!(net.only().incident.class, Class::PortScan);
+}
+
+#[test]
 fn a_scan_that_is_never_answered_is_found_too() {
     let mut net = network();
     for port in 1..=100 {

@@ -55,6 +55,24 @@ fn a_host_that_sends_a_hundred_times_what_it_ever_has_is_exfiltrating() {
 }
 
 #[test]
+fn a_download_from_another_hides_no_upload() {
+    let mut net = network();
+    let mut port = 20_000;
+    browsing(&mut net, 5, &mut port);
+    let (away, news) = (((host(5), 50_000), (outside(200), 443)), ((host(5), 50_001), (outside(100), 443)));
+    net.handshake(away.0, away.1);
+    net.handshake(news.0, news.1);
+    for _ in 0..20 {
+        push(&mut net, away.0, away.1, 3_000_000);
+        push(&mut net, news.1, news.0, 3_000_000);
+        net.seconds(1);
+    }
+    net.seconds(15);
+    let incident = &net.only().incident;
+    assert_eq!((incident.class, incident.victims.as_slice()), (Class::Exfiltration, &[outside(200)][..]));
+}
+
+#[test]
 fn a_nightly_backup_is_news_once() {
     let mut net = network();
     let mut port = 20_000;

@@ -170,6 +170,32 @@ fn replies_beside_the_echo_are_a_tunnel() {
 type Pings = fn(u32) -> (u32, Option<u32>);
 
 #[test]
+fn an_error_before_the_first_echo_hides_no_tunnel() {
+    let mut net = network();
+    net.icmp(host(B), host(A), 3, 72);
+    net.seconds(1);
+    for _ in 0..30 {
+        echo(&mut net, 60, Some(1200));
+    }
+    net.seconds(3);
+    let incident = only(&net, Class::IcmpTunnel);
+    assert_eq!((incident.attackers.as_slice(), incident.victims.as_slice()), (&[host(A)][..], &[host(B)][..]));
+}
+
+#[test]
+fn short_replies_beside_mirrored_echoes_are_a_tunnel() {
+    let mut net = network();
+    for n in 0..300 {
+        echo(&mut net, 1000, Some(1000));
+        if n % 8 == 0 {
+            net.icmp(host(B), host(A), 0, 28);
+        }
+    }
+    net.seconds(3);
+    assert_eq!(only(&net, Class::IcmpTunnel).attackers, [host(A)]);
+}
+
+#[test]
 fn pings_are_no_tunnel() {
     let cases: [(&str, Pings, u64); 5] = [
         ("ping", |_| (64, Some(64)), 1_000_000),
