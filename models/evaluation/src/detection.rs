@@ -1,7 +1,7 @@
 //! Measures detection on labelled captures: attacks, benign traffic, and both together.
 //!
 //! - [`truth`]: what is known of the captures.
-//! - [`observe`]: what Leuko says of a capture.
+//! - [`observe`](mod@observe): what Leuko says of a capture.
 //! - [`captures`]: one attack a capture, or none.
 //! - [`mixed`]: attacks amid benign traffic.
 //! - [`beacons`]: where true beacons are among regular calls.

@@ -53,6 +53,8 @@ pub struct Engine {
     ended: BTreeMap<&'static str, u64>,
     /// Of the interval that ends with the next tick.
     coverage: f64,
+    /// Incidents of this tick for which examples of flows were looked for.
+    looked_for_samples: usize,
     /// Scratch of [`Self::tick`].
     overdue: Vec<FlowEvent>,
 }
@@ -87,6 +89,7 @@ impl Engine {
             records: Vec::new(),
             ended: BTreeMap::new(),
             coverage: 1.0,
+            looked_for_samples: 0,
             overdue: Vec::new(),
         }
     }
@@ -182,6 +185,7 @@ impl Engine {
 
     /// Ends a tick: decides what is overdue, asks every detector, and says what became of incidents.
     pub fn tick(&mut self, now: Timestamp) -> Vec<IncidentEvent> {
+        self.looked_for_samples = 0;
         let mut overdue = std::mem::take(&mut self.overdue);
         self.table.overdue(now, |event| overdue.push(event));
         overdue.drain(..).for_each(|event| self.feed(&event));
@@ -300,6 +304,12 @@ impl Engine {
     /// Incidents that are open.
     pub fn open_incidents(&self) -> impl ExactSizeIterator<Item = &Incident> {
         self.book.open()
+    }
+
+    /// Findings so far that found no room for an incident.
+    #[must_use]
+    pub const fn not_opened_incidents(&self) -> u64 {
+        self.book.not_opened()
     }
 
     /// Incidents opened so far.

@@ -37,7 +37,7 @@ pub struct EngineConfig {
     pub budget: AlertBudget,
     /// Of the sentences.
     pub language: Language,
-    /// Whether ended flows are kept for [`Engine::take_records`].
+    /// Whether ended flows are kept for [`Engine::take_records`](crate::engine::Engine::take_records).
     pub keep_records: bool,
 }
 

@@ -13,6 +13,9 @@ use crate::flow::FlowTable;
 use crate::incident::{COVERAGE, IncidentEvent, P_VALUE};
 use crate::time::Timestamp;
 
+/// Incidents of a tick for which examples of flows are looked for: it takes a look at every flow.
+const SAMPLED: usize = 16;
+
 /// Hosts of a finding whose roles are told.
 const ROLES: usize = 16;
 
@@ -42,8 +45,11 @@ impl Engine {
         if !roles.is_empty() {
             finding.evidence.insert("roles".to_owned(), roles.into());
         }
-        let table = &self.table;
-        self.book.report(finding, now, |finding| sample(table, finding))
+        let (table, looked) = (&self.table, &mut self.looked_for_samples);
+        self.book.report(finding, now, |finding| {
+            *looked += 1;
+            if *looked <= SAMPLED { sample(table, finding) } else { Value::Null }
+        })
     }
 
     /// Learns from the windows that have ended, and adds them to incidents about their hosts.

@@ -32,7 +32,7 @@ pub const COVERAGE: &str = "coverage";
 /// Evidence: decimal logarithm of the p-value, at its lowest.
 pub const P_VALUE: &str = "log10_p_value";
 
-/// Open incidents. Bounded by what detectors can report: their tables of sources and victims.
+/// Open incidents, at most [`Book::OPEN`].
 #[derive(Debug, Default)]
 pub struct Book {
     language: Language,
@@ -40,6 +40,7 @@ pub struct Book {
     index: Index,
     stories: Stories,
     opened: u64,
+    not_opened: u64,
 }
 
 /// What makes findings one attack. Scans of one source are one, whichever kind was found first.
@@ -52,6 +53,9 @@ struct Key {
 }
 
 impl Book {
+    /// Incidents that can be open at once, some kilobytes each; findings beyond are counted.
+    pub const OPEN: usize = 4096;
+
     /// A book without incidents, that speaks a language.
     #[must_use]
     pub fn new(language: Language) -> Self {
@@ -68,6 +72,12 @@ impl Book {
     #[must_use]
     pub const fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Findings so far that found no room for an incident.
+    #[must_use]
+    pub const fn not_opened(&self) -> u64 {
+        self.not_opened
     }
 
     /// Whether an address attacks or is attacked in an open incident.
@@ -100,6 +110,10 @@ impl Book {
         }
         if let Some(victim) = self.crowded_victim(&finding) {
             return self.merge(finding, victim, now);
+        }
+        if self.open.len() >= Self::OPEN {
+            self.not_opened += 1;
+            return Vec::new();
         }
         self.opened += 1;
         let flows = sample(&finding);

@@ -1,16 +1,17 @@
 //! What became of findings before they were incidents: alerts that chance could have brought, and what was withheld.
 
-use prometheus::{Gauge, IntCounterVec, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, Registry};
 use sensor_core::engine::Engine;
 use sensor_core::incident::Class;
 
-use super::{Result, counters, real};
+use super::{Result, counter, counters, real};
 
 pub(super) struct Decisions {
     alerts: IntCounterVec,
     held_back: IntCounterVec,
     per_day: Gauge,
     suppressed: IntCounterVec,
+    not_opened: IntCounter,
 }
 
 impl Decisions {
@@ -35,6 +36,11 @@ impl Decisions {
                 "Findings withheld by a rule; one attack gives a finding at each tick.",
                 &["rule"],
             )?,
+            not_opened: counter(
+                r,
+                "leuko_incidents_not_opened_total",
+                "Findings that found no room for an incident, one attack at each tick.",
+            )?,
         };
         for class in Class::ALL {
             this.alerts.with_label_values(&[class.as_str()]);
@@ -49,6 +55,7 @@ impl Decisions {
         for (all, counts) in [(&self.alerts, admission.alerts()), (&self.held_back, admission.held_back())] {
             counts.iter().for_each(|(class, &count)| raise(all, class.as_str(), count));
         }
+        self.not_opened.inc_by(engine.not_opened_incidents().saturating_sub(self.not_opened.get()));
         engine.suppressor().withheld().iter().for_each(|(rule, &count)| raise(&self.suppressed, rule, count));
     }
 }

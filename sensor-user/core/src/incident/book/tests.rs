@@ -108,3 +108,14 @@ fn the_time_line_has_the_first_and_the_latest_moments() {
     assert_eq!(timeline[0]["at"], json!(1_700_000_000.0));
     assert_eq!(timeline.last().unwrap()["severity"], json!("critical"));
 }
+
+#[test]
+fn open_incidents_are_bounded_and_room_comes_back() {
+    let mut book = Book::default();
+    for attacker in 0..5000 {
+        report(&mut book, finding(Class::HostScan, attacker, &[9000, 9001], 22, 0));
+    }
+    assert_eq!((book.open().len(), book.not_opened()), (Book::OPEN, 5000 - Book::OPEN as u64));
+    book.expire(at(61));
+    assert_eq!(changes(&report(&mut book, finding(Class::HostScan, 4999, &[9000, 9001], 22, 62))), [Change::Opened]);
+}
