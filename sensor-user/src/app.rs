@@ -127,6 +127,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         timeouts: Some(config.timeouts.into()),
         disabled: config.detect.disable.iter().copied().collect(),
         suppressed: suppressed(config),
+        local: config.detect.local.iter().map(|network| Network::new(network.addr(), network.prefix_len())).collect(),
         language: config.language,
         ..EngineConfig::default()
     }

@@ -142,6 +142,8 @@ pub struct DetectConfig {
     pub disable: Vec<Class>,
     /// Who is never reported as an attacker.
     pub allow: Vec<Network>,
+    /// Networks that are ours, besides private ones and the addresses of this host.
+    pub local: Vec<Network>,
     /// What is not reported, why and until when.
     pub suppress: Vec<Suppress>,
 }

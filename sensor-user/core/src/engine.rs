@@ -72,7 +72,7 @@ impl Engine {
             aggregates: AggregateTable::default(),
             arp: ArpTable::default(),
             windows: HostWindows::default(),
-            roles: Roles::default(),
+            roles: Roles::new(config.local),
             detectors: Detectors::new(config.detectors),
             anomaly: Anomaly::new(anomaly, config.baseline),
             host_anomaly: HostAnomaly::new(

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::bounded::make_room;
 use crate::flow::{FlowEvent, Outcome};
+use crate::net::Network;
 use crate::time::Timestamp;
 
 /// What a host is for.
@@ -42,6 +43,8 @@ const ASKED: usize = 32;
 #[derive(Debug, Default)]
 pub struct Roles {
     hosts: HashMap<Addr, Host>,
+    /// Networks that are ours, besides those that are nobody else's.
+    local: Vec<Network>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,12 @@ struct Asked {
 impl Roles {
     /// Hosts followed.
     pub const HOSTS: usize = 16_384;
+
+    /// Nothing is known but which networks are ours, besides those that are nobody else's.
+    #[must_use]
+    pub fn new(local: Vec<Network>) -> Self {
+        Self { hosts: HashMap::new(), local }
+    }
 
     /// Takes in what a tick learned of a flow.
     pub fn observe(&mut self, event: &FlowEvent) {
@@ -112,17 +121,11 @@ impl Roles {
         self.hosts.get(&addr).is_some_and(|host| host.serves_at(port))
     }
 
-    /// Whether an address is of the networks that are watched over: private (RFC 1918, RFC 4193), shared (RFC 6598) and
-    /// link-local addresses.
+    /// Whether an address is of the networks that are watched over: those that were named, and private (RFC 1918, RFC
+    /// 4193), shared (RFC 6598) and link-local addresses.
     #[must_use]
     pub fn is_local(&self, addr: Addr) -> bool {
-        match IpAddr::from(addr) {
-            IpAddr::V4(v4) => {
-                let [a, b, ..] = v4.octets();
-                v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
-            }
-            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
-        }
+        self.local.iter().any(|network| network.contains(addr)) || is_nobody_elses(addr)
     }
 
     fn host(&mut self, addr: Addr, at: Timestamp) -> &mut Host {
@@ -130,6 +133,17 @@ impl Roles {
         let host = self.hosts.entry(addr).or_default();
         host.last_seen = host.last_seen.max(at);
         host
+    }
+}
+
+/// Whether an address may be used by anyone, and by nobody on the Internet.
+fn is_nobody_elses(addr: Addr) -> bool {
+    match IpAddr::from(addr) {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
     }
 }
 
@@ -254,6 +268,17 @@ mod tests {
         let with = |ttl: u8| FlowEvent { client_ttl: ttl, ..flow(1, 2, 443, 0) };
         assert_eq!(of(&roles([with(64), with(57)]), 1), []);
         assert_eq!(of(&roles([with(57), with(121)]), 1), [Role::Nat]);
+    }
+
+    #[test]
+    fn named_networks_and_private_ones_are_ours() {
+        let addr = |text: &str| Addr::from(text.parse::<IpAddr>().unwrap());
+        let roles = Roles::new(vec![Network::new("203.0.113.0".parse().unwrap(), 28)]);
+        for (text, ours) in [("203.0.113.9", true), ("203.0.113.16", false), ("10.1.2.3", true), ("2001:db8::1", false)]
+        {
+            assert_eq!(roles.is_local(addr(text)), ours, "{text}");
+        }
+        assert!(!Roles::default().is_local(addr("203.0.113.9")));
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod network;
 use std::net::IpAddr;
 
 use network::{ACK, Network, PSH, host, network};
+use sensor_core::engine::EngineConfig;
 use sensor_core::incident::{Class, IncidentEvent};
+use sensor_core::net::Network as Ours;
 
 fn outside(last: u8) -> IpAddr {
     IpAddr::from([198, 51, 100, last])
@@ -52,6 +54,27 @@ fn a_host_that_sends_a_hundred_times_what_it_ever_has_is_exfiltrating() {
     assert_eq!((incident.attackers.as_slice(), incident.victims.as_slice()), (&[host(5)][..], &[outside(200)][..]));
     assert!(incident.evidence["log10_p_value"].as_f64().unwrap() < -5.0);
     assert!(incident.summary.contains("usual"), "{}", incident.summary);
+}
+
+#[test]
+fn a_public_host_is_watched_over_once_it_is_ours() {
+    let ours = outside(9);
+    for (local, found) in [(vec![Ours::new(ours, 32)], 1), (vec![], 0)] {
+        let mut net = Network::new(EngineConfig { local, ..EngineConfig::default() });
+        for n in 0..40_u16 {
+            let site = IpAddr::from([198, 18, n as u8, 1]);
+            net.conversation((ours, 20_000 + n), (site, 443), 400 + u32::from(n % 7) * 90, 6000);
+            net.seconds(5 + u64::from(n * 7 % 11));
+        }
+        let (client, server) = ((ours, 50_000), (IpAddr::from([198, 19, 0, 1]), 443));
+        net.handshake(client, server);
+        for _ in 0..20 {
+            push(&mut net, client, server, 3_000_000);
+            net.seconds(1);
+        }
+        net.seconds(15);
+        assert_eq!(net.opened().len(), found, "{:#?}", net.opened());
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use prometheus::Registry;
 use sensor_core::contract::SummaryLine;
 use sensor_core::coverage;
 use sensor_core::engine::{Engine, EngineConfig};
+use sensor_core::net::Network;
 use sensor_core::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,6 +62,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     };
     let notifier = Notifier::start(&config.notify, &wiring)?;
     let own = own_addresses().context("list this host's addresses")?;
+    let own_hosts: Vec<Network> = own.iter().map(|&addr| Network::new(addr, u8::MAX)).collect();
     let own = OwnTraffic::follow(endpoints(&config.notify), listening, own);
     let mut baselines = [BaselineFile::of_flows(&config.state_dir), BaselineFile::of_hosts(&config.state_dir)];
     let [saved, saved_hosts] = baselines.each_mut().map(|file| if args.fresh { None } else { file.load() });
@@ -79,11 +81,13 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let programs = (config.kernel.xdp_mode, config.kernel.egress);
     let watch = Watch::start(&specs, programs, &mut source, SystemClocks.stopwatch())?;
     source.remove_stale_links().context("detach from what is not watched any more")?;
+    let usual = engine_config(config);
     let mut engine = Engine::new(EngineConfig {
         baseline: saved,
         host_baseline: saved_hosts,
         own_endpoints: own.current(),
-        ..engine_config(config)
+        local: usual.local.iter().copied().chain(own_hosts).collect(),
+        ..usual
     });
     let canary = canary(config, &mut source, &mut engine).context("prepare the canary; --canary 0s leaves it out")?;
     let mut live = Live {

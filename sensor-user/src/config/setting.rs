@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 44] = [
+pub const SETTINGS: [Setting; 45] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -102,6 +102,7 @@ pub const SETTINGS: [Setting; 44] = [
         "detect.disable",
         "Classes that are not reported, such as port_scan or beacon; `leuko mute add --help` lists them.",
     ),
+    list("detect.local", "Public addresses and networks (CIDR) that are yours, besides this host's own."),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
     text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")
         .such_as(r#""http://127.0.0.1:9093""#),

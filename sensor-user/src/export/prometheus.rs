@@ -146,7 +146,7 @@ impl Metrics {
             not_learned: counter(
                 r,
                 "leuko_learning_flows_lost_total",
-                "Flows that were not learned because too many were waiting.",
+                "Flows, and minutes of hosts, that were not learned because too many were waiting.",
             )?,
             drifts: counter(r, "leuko_drifts_total", "Times that normal traffic was no longer what was learned.")?,
             decisions: Decisions::new(r)?,

@@ -131,7 +131,8 @@ impl Telemetry {
         let learners = [anomaly.learner(), engine.host_anomaly().learner()];
         let now = Learning {
             not_scored: anomaly.passed_over(),
-            not_learned: learners.iter().map(|learner| learner.lost()).sum(),
+            not_learned: learners.iter().map(|learner| learner.lost()).sum::<u64>()
+                + engine.host_anomaly().passed_over(),
             drifts: learners.iter().map(|learner| learner.drifts()).sum(),
         };
         let before = std::mem::replace(&mut self.learning, now);

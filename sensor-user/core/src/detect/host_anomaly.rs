@@ -59,6 +59,7 @@ pub struct HostAnomaly {
     odd: Vec<Odd>,
     /// Minutes that have ended and are not scored yet.
     waiting: VecDeque<HostWindow>,
+    passed_over: u64,
     pasts: HashMap<Addr, Past>,
     /// Hosts of the minute that ended last, and of the one that is ending.
     hosts: [u64; 2],
@@ -99,6 +100,7 @@ impl HostAnomaly {
             rare: HashMap::new(),
             odd: Vec::new(),
             waiting: VecDeque::new(),
+            passed_over: 0,
             pasts: HashMap::new(),
             hosts: [0; 2],
             end: Timestamp::EPOCH,
@@ -114,6 +116,12 @@ impl HostAnomaly {
     /// What is normal, and what is being learned.
     pub const fn learner_mut(&mut self) -> &mut Learner {
         &mut self.learner
+    }
+
+    /// Minutes so far that were not looked at, because too many were waiting.
+    #[must_use]
+    pub const fn passed_over(&self) -> u64 {
+        self.passed_over
     }
 
     /// Whether nothing waits to be reported.
@@ -135,8 +143,13 @@ impl HostAnomaly {
         }
         self.hosts[1] += 1;
         let room = self.params.scored * TICKS;
-        if !flagged && self.waiting.len() < room {
+        if flagged {
+            return;
+        }
+        if self.waiting.len() < room {
             self.waiting.push_back(*window);
+        } else {
+            self.passed_over += 1;
         }
     }
 

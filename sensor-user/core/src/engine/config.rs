@@ -11,6 +11,7 @@ use crate::detect::DetectorParams;
 use crate::flow::Timeouts;
 use crate::incident::suppress::Rule;
 use crate::incident::{Class, Language};
+use crate::net::Network;
 
 /// What the user decides.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct EngineConfig {
     pub disabled: BTreeSet<Class>,
     /// What is not reported, why and until when.
     pub suppressed: Vec<Rule>,
+    /// Networks that are ours, besides private ones: what their hosts do is compared with what they did before.
+    pub local: Vec<Network>,
     /// Endpoints of the sensor itself and of its receivers: served connections to them are its own traffic.
     pub own_endpoints: BTreeSet<(IpAddr, u16)>,
     /// Parameters of the detectors; the defaults need no tuning.
@@ -48,6 +51,7 @@ impl Default for EngineConfig {
             timeouts: Some(Timeouts::default()),
             disabled: BTreeSet::new(),
             suppressed: Vec::new(),
+            local: Vec::new(),
             own_endpoints: BTreeSet::new(),
             detectors: DetectorParams::default(),
             baseline: None,
