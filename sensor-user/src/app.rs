@@ -21,6 +21,7 @@ use crate::cli::{Cli, Command, DEFAULT_PIN, DoctorArgs};
 use crate::config::Config;
 use crate::config::suppress::Suppress;
 use crate::doctor::{self, DoctorOptions};
+use crate::notify::view::Author;
 use crate::source::kernel::pin::unpin;
 use crate::terminal::paint::wants_colour;
 use crate::{log, terminal};
@@ -116,6 +117,12 @@ fn suppressed(config: &Config) -> Vec<Rule> {
     let allow: Vec<Network> = allow.collect();
     let allow = (!allow.is_empty()).then(|| Rule::of_attackers("allow", "detect.allow", allow));
     allow.into_iter().chain(config.detect.suppress.iter().map(Suppress::rule)).collect()
+}
+
+/// Who speaks in messages.
+fn author(config: &Config) -> Author {
+    let dashboard = config.notify.dashboard.as_ref().map(ToString::to_string);
+    Author { sensor: config.sensor_name(), language: config.language, dashboard }
 }
 
 /// What the configuration says about detection.

@@ -1,45 +1,63 @@
 //! Tells people and other systems of incidents, without ever making the sensor wait for them.
 //!
-//! Each receiver (an Alertmanager, one Telegram chat) has a task and a bounded store of its own, so that one that is
-//! slow or dead delays nobody else. What is lost is counted in `leuko_notifications_total`.
+//! Events wait in the outbox of the [store](crate::store). Each receiver (an Alertmanager, one Telegram chat, a mailbox) has a
+//! [courier] of its own, so that one that is slow or dead delays nobody else.
 
 pub mod alertmanager;
+mod courier;
 pub mod http;
+mod pace;
 pub mod retry;
 mod sink;
 pub mod telegram;
+pub mod template;
+mod terms;
 pub mod text;
 pub mod value;
+pub mod view;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
-use sensor_core::incident::IncidentEvent;
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::warn;
 
-use self::alertmanager::AlertmanagerConfig;
+use self::alertmanager::{Alertmanager, AlertmanagerConfig};
+use self::courier::Courier;
 use self::retry::Retry;
-pub use self::sink::{Outcome, Sink};
+pub use self::sink::{Kind, Outcome, Refusal, Sink};
 use self::telegram::TelegramConfig;
+use self::template::Templates;
+pub use self::terms::{RateLimit, SinkName, Terms};
 use self::value::HttpUrl;
+use self::view::Author;
 use crate::export::prometheus::Metrics;
+use crate::store::keeper::Keeper;
+use crate::terminal::Status;
 
 /// The time of day, as `app.rs` reads it.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Who is told of incidents: `[[notify.alertmanager]]` and `[notify.telegram]`.
+/// Who is told of incidents: the tables below `[notify]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NotifyConfig {
+    /// Base address of the dashboard, for links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<HttpUrl>,
+    /// Folder with templates that take the place of the built-in ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<PathBuf>,
     /// Any number of Alertmanagers; a cluster's members are all listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alertmanager: Vec<AlertmanagerConfig>,
@@ -49,112 +67,130 @@ pub struct NotifyConfig {
 }
 
 impl NotifyConfig {
-    fn urls(&self) -> impl Iterator<Item = &HttpUrl> {
-        self.alertmanager.iter().map(|one| &one.url).chain(self.telegram.iter().map(|bot| &bot.api_base))
+    /// Whether nobody is told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let without_sinks =
+            Self { dashboard: self.dashboard.clone(), templates: self.templates.clone(), ..Self::default() };
+        *self == without_sinks
     }
-}
-
-/// The remote hosts and ports that notifications go to, so that the sensor recognises its own traffic.
-#[must_use]
-pub fn endpoints(config: &NotifyConfig) -> Vec<(String, u16)> {
-    let mut endpoints: Vec<_> = config.urls().map(HttpUrl::endpoint).collect();
-    endpoints.sort();
-    endpoints.dedup();
-    endpoints
 }
 
 /// What the sinks need of the world around them.
 #[derive(Clone)]
 pub struct Wiring {
-    /// Name of this sensor in alerts and messages, e.g. the host name.
-    pub sensor: String,
+    /// Who speaks.
+    pub author: Author,
     /// Where deliveries and losses are counted.
     pub metrics: Arc<Metrics>,
     /// Wall clock; alerts begin and end by it.
     pub clock: Clock,
     /// Pace of repeated attempts.
     pub retry: Retry,
+    /// Way to the store.
+    pub keeper: Keeper,
+    /// How the sensor fares; nothing before the first tick.
+    pub status: watch::Receiver<Option<Status>>,
 }
 
-/// The running sinks. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
-pub struct Notifier {
-    sinks: Vec<Inlet>,
-    tasks: JoinSet<()>,
+/// The sinks of a configuration, ready to run.
+pub struct Sinks {
+    sinks: Vec<Ready>,
+    names: BTreeSet<String>,
+    endpoints: BTreeSet<(String, u16)>,
 }
 
-/// The end of a sink that takes events, without waiting.
-enum Inlet {
-    Alertmanager(alertmanager::Inlet),
-    Telegram(telegram::Inlet),
+/// Starts the courier of a sink.
+type Start = Box<dyn FnOnce(&Keeper, &Wiring, watch::Receiver<bool>) -> Task + Send>;
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Ready {
+    name: String,
+    start: Start,
 }
 
-impl Notifier {
-    /// Reads the secrets, builds the HTTP client and starts a task per receiver. Needs a tokio runtime.
+impl Sinks {
+    /// Reads the secrets and the templates, and builds every sink.
     ///
     /// # Errors
-    /// When a secret file is missing or empty, or `https` is configured and the system has no CA certificates.
-    pub fn start(config: &NotifyConfig, wiring: &Wiring) -> Result<Self> {
-        let mut this = Self { sinks: Vec::new(), tasks: JoinSet::new() };
-        if config.urls().next().is_none() {
-            return Ok(this);
-        }
-        let https = config.urls().any(HttpUrl::is_https);
-        let client = http::client(if https { http::Trust::SystemRoots } else { http::Trust::Nobody })?;
+    /// When a secret, a certificate or a template cannot be used, or two sinks are called alike.
+    pub fn build(config: &NotifyConfig, wiring: &Wiring) -> Result<Self> {
+        let templates = Arc::new(Templates::load(config.templates.as_deref(), wiring.author.language)?);
+        let mut this = Self { sinks: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new() };
         for one in &config.alertmanager {
-            let (inlet, worker) = alertmanager::build(one, wiring, &client)
-                .with_context(|| format!("set up the Alertmanager at {}", one.url))?;
-            this.sinks.push(Inlet::Alertmanager(inlet));
-            this.tasks.spawn(worker.run());
+            let (sink, terms) =
+                Alertmanager::build(one, wiring).with_context(|| format!("set up the Alertmanager at {}", one.url))?;
+            this.add(Kind::Alertmanager, sink, terms)?;
+            this.endpoints.insert(one.url.endpoint());
         }
         if let Some(bot) = &config.telegram {
-            for (inlet, worker) in telegram::build(bot, wiring, &client).context("set up Telegram")? {
-                this.sinks.push(Inlet::Telegram(inlet));
-                this.tasks.spawn(worker.run());
+            this.endpoints.insert(bot.api_base.endpoint());
+            for (name, sink) in telegram::build(bot, wiring, &templates).context("set up Telegram")? {
+                this.add_called(name, sink, bot.terms.clone())?;
             }
         }
         Ok(this)
     }
 
-    /// Hands the event to every sink. Never waits and never fails; a sink that is full counts its loss.
-    pub fn send(&self, event: &Arc<IncidentEvent>) {
-        for sink in &self.sinks {
-            match sink {
-                Inlet::Alertmanager(inlet) => inlet.offer(event),
-                Inlet::Telegram(inlet) => inlet.offer(event),
-            }
-        }
+    /// What they are called, in the outbox and in metrics.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.sinks.iter().map(|sink| sink.name.clone()).collect()
     }
 
-    /// Delivers what is queued, for at most `deadline`, then stops. What remains is counted as dropped.
-    pub async fn shutdown(mut self, deadline: Duration) {
-        for sink in &mut self.sinks {
-            match sink {
-                Inlet::Alertmanager(inlet) => inlet.close(),
-                Inlet::Telegram(inlet) => inlet.close(),
-            }
+    /// The remote hosts and ports that they talk to, so that the sensor recognises its own traffic.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<(String, u16)> {
+        self.endpoints.iter().cloned().collect()
+    }
+
+    /// By the name of its table, else by its kind: `webhook`, `webhook-2`, ...
+    fn add<S: Sink>(&mut self, kind: Kind, sink: S, terms: Terms) -> Result<()> {
+        let name = terms.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_else(|| {
+            let numbered = (2..).map(|number| format!("{}-{number}", kind.as_str()));
+            let mut names = std::iter::once(kind.as_str().to_owned()).chain(numbered);
+            names.find(|name| !self.names.contains(name)).expect("there is always a number")
+        });
+        self.add_called(name, sink, terms)
+    }
+
+    fn add_called<S: Sink>(&mut self, name: String, sink: S, terms: Terms) -> Result<()> {
+        if !self.names.insert(name.clone()) {
+            bail!("two sinks are called {name}: give one of them another name");
         }
-        let finished = timeout(deadline, async { while self.tasks.join_next().await.is_some() {} }).await;
-        if finished.is_ok() {
-            return;
-        }
-        self.tasks.shutdown().await;
-        for sink in &self.sinks {
-            let lost = match sink {
-                Inlet::Alertmanager(inlet) => inlet.abandon(),
-                Inlet::Telegram(inlet) => inlet.abandon(),
-            };
-            if lost > 0 {
-                warn!(sink = sink.kind().as_str(), lost, "stopped before every notification was delivered");
-            }
-        }
+        let called = name.clone();
+        let start: Start = Box::new(move |keeper, wiring, closing| {
+            Box::pin(Courier::new(called, sink, terms, keeper.clone(), wiring, closing).run())
+        });
+        self.sinks.push(Ready { name, start });
+        Ok(())
     }
 }
 
-impl Inlet {
-    fn kind(&self) -> Sink {
-        match self {
-            Self::Alertmanager(_) => Sink::Alertmanager,
-            Self::Telegram(_) => Sink::Telegram,
+/// The running couriers. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
+pub struct Notifier {
+    closing: watch::Sender<bool>,
+    couriers: JoinSet<()>,
+}
+
+impl Notifier {
+    /// Starts a courier for each sink. Needs a tokio runtime.
+    #[must_use]
+    pub fn start(sinks: Sinks, keeper: &Keeper, wiring: &Wiring) -> Self {
+        wiring.metrics.store().expect(sinks.names.iter().map(String::as_str));
+        let closing = watch::Sender::new(false);
+        let mut couriers = JoinSet::new();
+        for ready in sinks.sinks {
+            couriers.spawn((ready.start)(keeper, wiring, closing.subscribe()));
         }
+        Self { closing, couriers }
+    }
+
+    /// Delivers what can be delivered at once, for at most `deadline`, then stops. What remains waits in the store.
+    pub async fn shutdown(mut self, deadline: Duration) {
+        self.closing.send_replace(true);
+        // Late or not, what is not delivered is in the store.
+        let _ = timeout(deadline, async { while self.couriers.join_next().await.is_some() {} }).await;
+        self.couriers.shutdown().await;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sensor_core::contract::{BeaconLine, FlowLine, Line, SummaryLine};
-use sensor_core::incident::{Change, Incident, IncidentEvent};
+use sensor_core::incident::{Change, Incident, IncidentEvent, Language};
 use sensor_core::time::Timestamp;
 
 use self::figures::{count, rate, share};
@@ -243,9 +243,9 @@ impl<W: Write> Terminal<W> {
                 text.push_str(&format!("    {} {value}\n", self.painter.paint(Tone::Faint, &format!("{name:<9}"))));
             }
         };
-        row("from", &text::attackers(incident, LISTED));
-        row("to", &text::list(&incident.victims, LISTED));
-        row("ports", &text::list(&incident.ports, LISTED));
+        row("from", &text::attackers(incident, LISTED, Language::En));
+        row("to", &text::list(&incident.victims, LISTED, Language::En));
+        row("ports", &text::list(&incident.ports, LISTED, Language::En));
         let before = event.at.since(incident.first_seen);
         row("since", &format!("{}, {} before it was found", clock(incident.first_seen), text::span(before)));
         row("score", &format!("{:.2}", incident.score));
@@ -266,8 +266,8 @@ impl<W: Write> Terminal<W> {
 
     fn closed(&self, event: &IncidentEvent) -> String {
         let incident = &event.incident;
-        let from = text::attackers(incident, 3);
-        let to = text::list(&incident.victims, 3);
+        let from = text::attackers(incident, 3, Language::En);
+        let to = text::list(&incident.victims, 3, Language::En);
         let lasted = text::span(incident.last_seen.since(incident.first_seen));
         let over = self.painter.paint(Tone::Good, &format!("{:<8}", "over"));
         let id = self.painter.paint(Tone::Faint, &format!("({})", text::plain(&incident.id)));

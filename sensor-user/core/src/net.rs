@@ -1,6 +1,6 @@
 //! Networks of addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use sensor_ebpf::abi::Addr;
 
@@ -27,6 +27,15 @@ impl Network {
         let shift = 128 - u32::from(self.prefix);
         (bits(self.base) ^ bits(addr)).checked_shr(shift).unwrap_or(0) == 0
     }
+
+    /// The first of its addresses, and the last.
+    #[must_use]
+    pub fn bounds(&self) -> (Addr, Addr) {
+        let base = u128::from_be_bytes(self.base.octets());
+        let hosts = u128::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+        let addr = |bits: u128| Addr::from(IpAddr::V6(Ipv6Addr::from_bits(bits)));
+        (addr(base & !hosts), addr(base | hosts))
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +53,8 @@ mod tests {
             (network("2001:db8::", 32), "2001:db8:ffff::1", "2001:db9::1"),
         ] {
             assert!(net.contains(addr(inside)) && !net.contains(addr(outside)), "{net:?}");
+            let (first, last) = net.bounds();
+            assert!(net.contains(first) && net.contains(last) && first <= addr(inside) && addr(inside) <= last);
         }
         assert!(network("::", 0).contains(addr("8.8.8.8")), "everything");
     }

@@ -16,10 +16,10 @@ use sensor_core::net::Network;
 use sensor_core::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::{engine_config, suppressed, wall_clock};
+use super::{author, engine_config, suppressed, wall_clock};
 use crate::canary::{Cage, Canaries, Outcome, Schedule};
 use crate::cli::RunArgs;
 use crate::config::Config;
@@ -29,12 +29,13 @@ use crate::live::{BaselineFile, BeaconFile, Clocks, Fitting, Live, Now, OwnTraff
 use crate::memory;
 use crate::mutes::Follower;
 use crate::notify::retry::Retry;
-use crate::notify::{Notifier, Wiring, endpoints};
+use crate::notify::{Notifier, Sinks, Wiring};
 use crate::printer::Printer;
 use crate::source::kernel::attach::EgressChoice;
 use crate::source::kernel::interface::own_addresses;
 use crate::source::kernel::watch::{Watch, or_default_route};
 use crate::source::kernel::{KernelSource, LoadOptions};
+use crate::store::keeper::Keeper;
 use crate::terminal::{Reader, Status};
 use crate::web::{self, Health, WebState};
 
@@ -54,16 +55,24 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     metrics.process_started(wall_clock());
     let health = Arc::new(Health::new(config.interval.get()));
     let listening = serve(config, &metrics, &health).await?;
+    let store = Keeper::start(&config.state_dir, Arc::clone(&metrics), Arc::new(wall_clock))?;
+    let keeper = store.keeper();
+    let shown = watch::Sender::new(None);
     let wiring = Wiring {
-        sensor: config.sensor_name(),
+        author: author(config),
         metrics: Arc::clone(&metrics),
         clock: Arc::new(wall_clock),
         retry: Retry::default(),
+        keeper: keeper.clone(),
+        status: shown.subscribe(),
     };
-    let notifier = Notifier::start(&config.notify, &wiring)?;
+    let sinks = Sinks::build(&config.notify, &wiring)?;
+    let endpoints = sinks.endpoints();
+    keeper.begin(sinks.names());
+    let notifier = Notifier::start(sinks, &keeper, &wiring);
     let own = own_addresses().context("list this host's addresses")?;
     let own_hosts: Vec<Network> = own.iter().map(|&addr| Network::new(addr, u8::MAX)).collect();
-    let own = OwnTraffic::follow(endpoints(&config.notify), listening, own);
+    let own = OwnTraffic::follow(endpoints, listening, own);
     let mut baselines = [BaselineFile::of_flows(&config.state_dir), BaselineFile::of_hosts(&config.state_dir)];
     let [saved, saved_hosts] = baselines.each_mut().map(|file| if args.fresh { None } else { file.load() });
 
@@ -110,7 +119,8 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),
-        notifier: &notifier,
+        keeper: &keeper,
+        shown,
         health,
         began: live.clocks.now().epoch,
         stop: Arc::clone(&stop),
@@ -128,6 +138,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     };
     live.run(stopping, |engine, tick| front.show(engine, tick)).await?;
     notifier.shutdown(FLUSH).await;
+    store.stop();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,7 +163,8 @@ pub(super) fn patience(interval: Duration) -> Duration {
 struct Front<'a> {
     printer: Printer,
     telemetry: Telemetry,
-    notifier: &'a Notifier,
+    keeper: &'a Keeper,
+    shown: watch::Sender<Option<Status>>,
     health: Arc<Health>,
     began: Timestamp,
     stop: Arc<Notify>,
@@ -173,8 +185,8 @@ impl Front<'_> {
             }
         }
         let mut reader = Reader::Listening;
+        self.keeper.record(&tick.events);
         for event in &tick.events {
-            self.notifier.send(event);
             reader = self.printer.incident(event).context("write to standard output")?;
         }
         let seconds = tick.elapsed.as_secs_f64().max(1e-3);
@@ -190,6 +202,7 @@ impl Front<'_> {
             overflow: total.overflowed,
             lost: coverage::missed(&total),
         };
+        self.shown.send_replace(Some(status));
         if tick.last {
             reader = self.printer.summary(summary(engine, tick, self.began)).context("write to standard output")?;
         } else if reader == Reader::Listening {

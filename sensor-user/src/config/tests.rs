@@ -191,7 +191,7 @@ fn variables_reach_every_kind_of_setting() {
     assert_eq!(urls, ["http://a:9093", "http://b:9093"]);
     assert!(config.notify.alertmanager.iter().all(|one| one.resend.get() == Duration::from_secs(30)));
     let telegram = config.notify.telegram.unwrap();
-    assert!(telegram.send_updates);
+    assert!(telegram.terms.send_updates);
     assert_eq!(telegram.chat_ids.len(), 3);
 }
 

@@ -10,14 +10,14 @@ use super::Check;
 use crate::notify::alertmanager::{AlertmanagerConfig, AuthConfig};
 use crate::notify::telegram::TelegramConfig;
 use crate::notify::text::{clip, plain};
-use crate::notify::{NotifyConfig, endpoints, http};
+use crate::notify::{NotifyConfig, http};
 use crate::secret::Secret;
 
 const AREA: &str = "receivers";
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub async fn checks(config: &NotifyConfig) -> Vec<Check> {
-    if endpoints(config).is_empty() {
+    if config.is_empty() {
         let check = Check::ok(AREA, "receivers", "none: incidents are only printed");
         return vec![check.warn("configure notify.telegram or notify.alertmanager to be told of incidents")];
     }
@@ -57,7 +57,7 @@ fn check_of(name: &str, found: Found) -> Check {
 }
 
 async fn alertmanager(client: &Client, config: &AlertmanagerConfig) -> Found {
-    let request = client.get(config.url.join("/-/ready")).timeout(config.timeout.get().min(TIMEOUT));
+    let request = client.get(config.url.join("/-/ready")).timeout(config.terms.timeout.get().min(TIMEOUT));
     let request =
         with_auth(request, config.auth.as_ref()).map_err(|error| (error, "correct the secret of this Alertmanager"))?;
     let away = |error| (error, "start it, or correct notify.alertmanager.url and its way through firewalls");
@@ -94,7 +94,7 @@ async fn telegram(client: &Client, config: &TelegramConfig) -> Found {
     let hidden = |error: anyhow::Error| anyhow::Error::msg(token.redact(&format!("{error:#}")));
     let url = config.api_base.join(&format!("/bot{}/getMe", token.expose()));
     let ask = async {
-        let answer = client.get(url).timeout(config.timeout.get().min(TIMEOUT)).send().await;
+        let answer = client.get(url).timeout(config.terms.timeout.get().min(TIMEOUT)).send().await;
         let answer = answer.map_err(http::describe).map_err(anyhow::Error::msg)?;
         let status = answer.status();
         let body = http::body(answer).await.map_err(http::describe).map_err(anyhow::Error::msg)?;

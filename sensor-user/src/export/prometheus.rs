@@ -6,6 +6,7 @@
 
 mod canary;
 mod decisions;
+mod store;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,8 +21,8 @@ use sensor_ebpf::abi::Hook;
 
 pub use self::canary::CanaryMetrics;
 use self::decisions::Decisions;
+pub use self::store::{StoreLoss, StoreMetrics};
 use crate::canary::Report;
-use crate::notify::{Outcome, Sink};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -72,8 +73,7 @@ pub struct Metrics {
     drifts: IntCounter,
     decisions: Decisions,
     canary: CanaryMetrics,
-    notifications: IntCounterVec,
-    queue: IntGaugeVec,
+    store: StoreMetrics,
     model_trained: Gauge,
     warmup: Gauge,
     started: Gauge,
@@ -158,13 +158,7 @@ impl Metrics {
                 &["class", "severity"],
             )?,
             incidents_open: gauges(r, "leuko_incidents_open", "Incidents going on.", "class")?,
-            notifications: counters(
-                r,
-                "leuko_notifications_total",
-                "Notifications by what became of them.",
-                &["sink", "result"],
-            )?,
-            queue: gauges(r, "leuko_notification_queue_length", "Notifications not delivered yet.", "sink")?,
+            store: StoreMetrics::new(r)?,
             model_trained: real(r, "leuko_model_trained_timestamp_seconds", "When the model in use was trained.")?,
             warmup: real(r, "leuko_warmup_remaining_seconds", "Time until detection by the local model begins.")?,
             started: real(r, "leuko_process_start_time_seconds", "When the sensor was started.")?,
@@ -270,14 +264,10 @@ impl Metrics {
         }
     }
 
-    /// Counts what became of notifications.
-    pub fn notified(&self, sink: Sink, outcome: Outcome, notifications: u64) {
-        self.notifications.with_label_values(&[sink.as_str(), outcome.as_str()]).inc_by(notifications);
-    }
-
-    /// Corrects the number of notifications that wait for delivery.
-    pub fn queue_changed(&self, sink: Sink, by: i64) {
-        self.queue.with_label_values(&[sink.as_str()]).add(by);
+    /// What is kept, and who was told.
+    #[must_use]
+    pub const fn store(&self) -> &StoreMetrics {
+        &self.store
     }
 
     /// Follows what the alert budget and the rules of the user have decided.
@@ -343,12 +333,6 @@ impl Metrics {
             self.incidents_open.with_label_values(&[class.as_str()]).set(0);
             for severity in Severity::ALL {
                 self.incidents.with_label_values(&[class.as_str(), severity.as_str()]).inc_by(0);
-            }
-        }
-        for sink in Sink::ALL {
-            self.queue_changed(sink, 0);
-            for outcome in Outcome::ALL {
-                self.notified(sink, outcome, 0);
             }
         }
     }
@@ -433,8 +417,9 @@ mod tests {
             r#"leuko_incidents_open{class="anomaly"} 0"#,
             r#"leuko_canaries_total{result="missed"} 0"#,
             "leuko_canary_seconds_count 0",
-            r#"leuko_notifications_total{result="dropped",sink="telegram"} 0"#,
-            r#"leuko_notification_queue_length{sink="alertmanager"} 0"#,
+            r#"leuko_notifications_total{result="dead",sink="telegram:42"} 0"#,
+            r#"leuko_outbox_events{sink="alertmanager"} 0"#,
+            r#"leuko_store_lost_total{what="events"} 0"#,
             r#"leuko_anomaly_score_bucket{le="0.9"} 0"#,
             concat!(r#"leuko_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
         ] {

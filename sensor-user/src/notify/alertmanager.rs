@@ -11,23 +11,25 @@ mod board;
 mod tests;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use reqwest::{Client, StatusCode};
-use sensor_core::incident::IncidentEvent;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
-use self::board::{Board, Entry};
-use super::retry::Backoff;
+use self::board::{Board, Entry, Key};
+use super::sink::{Refusal, Sink};
+use super::terms::{Terms, table};
 use super::value::{HttpUrl, Period};
-use super::{Clock, Sink, Wiring, http, text};
-use crate::notify::sink::Outcome;
+use super::view::Author;
+use super::{Clock, Wiring, http, text};
 use crate::secret::{Secret, SecretError, SecretSource};
+use crate::store::Event;
+
+/// Wait before a refresh that failed is repeated.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// `[[notify.alertmanager]]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,14 +39,12 @@ pub struct AlertmanagerConfig {
     pub url: HttpUrl,
     /// Who the sensor is to Alertmanager.
     pub auth: Option<AuthConfig>,
-    /// How long one request may take.
-    pub timeout: Period,
+    /// Certificates in PEM that sign that of the server, besides those of the system.
+    pub ca_file: Option<PathBuf>,
     /// How often firing alerts are repeated. Alertmanager's `resolve_timeout` does not matter: every alert has an end.
     pub resend: Period,
-    /// Whether closing is told; if not, alerts run out by themselves within three times `resend`.
-    pub send_resolved: bool,
-    /// How long an opening or closing is retried before it counts as failed.
-    pub give_up_after: Period,
+    /// On which terms it is told. Without `send_resolved` alerts run out by themselves within three times `resend`.
+    pub terms: Terms,
 }
 
 /// HTTP authentication.
@@ -61,24 +61,20 @@ pub enum AuthConfig {
     Bearer(SecretSource),
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    url: HttpUrl,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    basic_auth: Option<RawBasic>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bearer_token: Option<Secret>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bearer_token_file: Option<PathBuf>,
-    #[serde(default = "default_timeout")]
-    timeout: Period,
-    #[serde(default = "default_resend")]
-    resend: Period,
-    #[serde(default = "yes")]
-    send_resolved: bool,
-    #[serde(default = "default_give_up")]
-    give_up_after: Period,
+table! {
+    RawConfig {
+        url: HttpUrl,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        basic_auth: Option<RawBasic>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bearer_token: Option<Secret>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bearer_token_file: Option<PathBuf>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ca_file: Option<PathBuf>,
+        #[serde(default = "default_resend")]
+        resend: Period,
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -91,26 +87,15 @@ struct RawBasic {
     password_file: Option<PathBuf>,
 }
 
-fn default_timeout() -> Period {
-    Period::from_secs(10)
-}
-
 fn default_resend() -> Period {
     Period::from_secs(60)
-}
-
-fn default_give_up() -> Period {
-    Period::from_secs(3600)
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl TryFrom<RawConfig> for AlertmanagerConfig {
     type Error = String;
 
     fn try_from(raw: RawConfig) -> Result<Self, String> {
+        let terms = raw.terms(Terms::usual());
         let named = |name: &str, error: SecretError| format!("{name}: {error}");
         let bearer = SecretSource::of(raw.bearer_token, raw.bearer_token_file)
             .map_err(|error| named("bearer_token", error))?
@@ -127,29 +112,13 @@ impl TryFrom<RawConfig> for AlertmanagerConfig {
         if bearer.is_some() && basic.is_some() {
             return Err("basic_auth and bearer_token exclude each other".to_owned());
         }
-        Ok(Self {
-            url: raw.url,
-            auth: basic.or(bearer),
-            timeout: raw.timeout,
-            resend: raw.resend,
-            send_resolved: raw.send_resolved,
-            give_up_after: raw.give_up_after,
-        })
+        Ok(Self { url: raw.url, auth: basic.or(bearer), ca_file: raw.ca_file, resend: raw.resend, terms })
     }
 }
 
 impl From<AlertmanagerConfig> for RawConfig {
     fn from(config: AlertmanagerConfig) -> Self {
-        let mut raw = Self {
-            url: config.url,
-            basic_auth: None,
-            bearer_token: None,
-            bearer_token_file: None,
-            timeout: config.timeout,
-            resend: config.resend,
-            send_resolved: config.send_resolved,
-            give_up_after: config.give_up_after,
-        };
+        let mut raw = Self::of(config.terms, config.url, None, None, None, config.ca_file, config.resend);
         match config.auth {
             None => {}
             Some(AuthConfig::Basic { username, password }) => {
@@ -160,49 +129,6 @@ impl From<AlertmanagerConfig> for RawConfig {
         }
         raw
     }
-}
-
-/// Takes events for one Alertmanager.
-pub struct Inlet {
-    board: Arc<Board>,
-    clock: Clock,
-}
-
-impl Inlet {
-    /// Takes note of the event.
-    pub fn offer(&self, event: &IncidentEvent) {
-        self.board.apply(event, (self.clock)());
-    }
-
-    /// No more events come.
-    pub fn close(&self) {
-        self.board.close();
-    }
-
-    /// Gives up what is not delivered; how much it was.
-    pub fn abandon(&self) -> u64 {
-        self.board.abandon()
-    }
-}
-
-/// The inlet and the task of one Alertmanager.
-///
-/// # Errors
-/// When a secret cannot be read.
-pub fn build(config: &AlertmanagerConfig, wiring: &Wiring, client: &Client) -> Result<(Inlet, Worker)> {
-    let board = Arc::new(Board::new(Arc::clone(&wiring.metrics), config.send_resolved));
-    let inlet = Inlet { board: Arc::clone(&board), clock: Arc::clone(&wiring.clock) };
-    let worker = Worker {
-        board,
-        client: client.clone(),
-        url: config.url.join("/api/v2/alerts"),
-        auth: config.auth.as_ref().map(Auth::load).transpose()?,
-        config: config.clone(),
-        backoff: wiring.retry.backoff(),
-        wiring: wiring.clone(),
-        failing: false,
-    };
-    Ok((inlet, worker))
 }
 
 enum Auth {
@@ -225,113 +151,101 @@ impl Auth {
     }
 }
 
-/// Why Alertmanager has not taken a batch.
-enum Refusal {
-    /// Unreachable, too slow or in trouble: worth another attempt.
-    Transient(String),
-    /// It understood, and said no.
-    Permanent(String),
-}
-
 /// Keeps one Alertmanager informed.
-pub struct Worker {
-    board: Arc<Board>,
+pub struct Alertmanager {
     client: Client,
     url: String,
     auth: Option<Auth>,
-    config: AlertmanagerConfig,
-    backoff: Backoff,
-    wiring: Wiring,
-    failing: bool,
+    author: Author,
+    clock: Clock,
+    resend: Duration,
+    timeout: Duration,
+    send_resolved: bool,
+    board: Board,
 }
 
-impl Worker {
-    /// Runs until the board is closed and everything on it is delivered.
-    pub async fn run(mut self) {
-        let mut next = Instant::now() + self.config.resend.get();
-        loop {
-            if self.failing {
-                sleep_until(next).await;
-            } else if !self.board.is_urgent() {
-                tokio::select! {
-                    () = sleep_until(next) => {}
-                    () = self.board.changed() => continue,
-                }
-            }
-            let done = self.board.is_done();
-            let batch = self.board.batch();
-            if !done && !batch.is_empty() {
-                next = Instant::now() + self.deliver(&batch).await;
-            } else {
-                next = Instant::now() + self.config.resend.get();
-            }
-            if self.board.is_done() {
-                return;
-            }
-        }
+impl Alertmanager {
+    /// The sink of a table, and its terms for the courier: an end that is not told has to be known here all the same.
+    ///
+    /// # Errors
+    /// When a secret or a certificate cannot be read.
+    pub fn build(config: &AlertmanagerConfig, wiring: &Wiring) -> Result<(Self, Terms)> {
+        let this = Self {
+            client: http::client_for(&config.url, config.ca_file.as_deref())?,
+            url: config.url.join("/api/v2/alerts"),
+            auth: config.auth.as_ref().map(Auth::load).transpose()?,
+            author: wiring.author.clone(),
+            clock: wiring.clock.clone(),
+            resend: config.resend.get(),
+            timeout: config.terms.timeout.get(),
+            send_resolved: config.terms.send_resolved,
+            board: Board::default(),
+        };
+        Ok((this, Terms { send_resolved: true, ..config.terms.clone() }))
     }
 
-    /// Posts the batch and gives the time until the next.
-    async fn deliver(&mut self, batch: &[Entry]) -> Duration {
-        match self.post(batch).await {
-            Ok(()) => {
-                if self.failing {
-                    info!(url = %self.config.url, "alertmanager takes alerts again");
-                }
-                self.failing = false;
-                self.backoff.reset();
-                self.board.delivered(batch);
-                self.config.resend.get()
-            }
-            Err(Refusal::Transient(error)) => {
-                let given_up = self.board.gave_up(batch, self.config.give_up_after.get());
-                self.count(Outcome::Retried);
-                self.complain(&error, given_up);
-                self.failing = true;
-                self.backoff.wait()
-            }
-            Err(Refusal::Permanent(error)) => {
-                let given_up = self.board.gave_up(batch, Duration::ZERO);
-                self.complain(&error, given_up);
-                self.config.resend.get()
-            }
-        }
-    }
-
-    fn complain(&self, error: &str, given_up: u64) {
-        let error = self.auth.as_ref().map_or_else(|| error.to_owned(), |auth| auth.secret().redact(error));
-        if given_up > 0 {
-            warn!(url = %self.config.url, error, given_up, "alertmanager was not told of incidents");
-        } else if !self.failing {
-            warn!(url = %self.config.url, error, "alertmanager does not take alerts, trying again");
-        }
-    }
-
-    async fn post(&self, batch: &[Entry]) -> Result<(), Refusal> {
-        let now = (self.wiring.clock)();
-        let alerts: Vec<_> = batch
-            .iter()
-            .map(|entry| wire::Alert::of(entry, &self.wiring.sensor, now, self.config.resend.get()))
-            .collect();
-        let request = self.client.post(&self.url).timeout(self.config.timeout.get()).json(&alerts);
+    async fn post(&self, alerts: &[wire::Alert]) -> Result<(), Refusal> {
+        let request = self.client.post(&self.url).timeout(self.timeout).json(alerts);
         let request = match &self.auth {
             None => request,
             Some(Auth::Basic(username, password)) => request.basic_auth(username, Some(password.expose())),
             Some(Auth::Bearer(token)) => request.bearer_auth(token.expose()),
         };
-        let answer = request.send().await.map_err(|error| Refusal::Transient(http::describe(error)))?;
+        let hidden = |why: &str| self.auth.as_ref().map_or_else(|| why.to_owned(), |auth| auth.secret().redact(why));
+        let answer = request.send().await.map_err(|error| Refusal::later(hidden(&http::describe(error))))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
         let body = http::body(answer).await.unwrap_or_default();
-        let error = format!("{status}: {}", text::clip(text::plain(body.trim()).trim(), 300));
-        let transient =
-            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(if transient { Refusal::Transient(error) } else { Refusal::Permanent(error) })
+        let why = hidden(&format!("{status}: {}", text::clip(text::plain(body.trim()).trim(), 300)));
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::Credentials(why),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Refusal::later(why),
+            status if status.is_server_error() => Refusal::later(why),
+            _ => Refusal::Never(why),
+        })
     }
 
-    fn count(&self, outcome: Outcome) {
-        self.wiring.metrics.notified(Sink::Alertmanager, outcome, 1);
+    fn alerts<'a>(&self, entries: impl Iterator<Item = (&'a Key, &'a Entry)>) -> Vec<wire::Alert> {
+        let now = (self.clock)();
+        entries.map(|entry| wire::Alert::of(entry, &self.author, now, self.resend)).collect()
+    }
+}
+
+impl Sink for Alertmanager {
+    const BATCH: usize = 64;
+
+    async fn deliver(&mut self, events: &[Event]) -> Result<(), Refusal> {
+        let mut board = self.board.clone();
+        let now = (self.clock)();
+        let touched: BTreeSet<Key> = events.iter().flat_map(|event| board.apply(event, now)).collect();
+        let told = board.of(&touched).filter(|(_, entry)| self.send_resolved || entry.ended.is_none() || !entry.seen);
+        let alerts = self.alerts(told);
+        if !alerts.is_empty() {
+            self.post(&alerts).await?;
+        }
+        board.taken(&touched, self.send_resolved);
+        self.board = board;
+        Ok(())
+    }
+
+    async fn digest(&mut self, events: &[Event]) -> Result<usize, Refusal> {
+        self.deliver(events).await.map(|()| events.len())
+    }
+
+    /// Alerts end by themselves unless they are repeated: three refreshes from now, so that two may fail.
+    async fn refresh(&mut self) -> Option<Duration> {
+        let alerts = self.alerts(self.board.all());
+        if alerts.is_empty() {
+            return Some(self.resend);
+        }
+        match self.post(&alerts).await {
+            Ok(()) => {
+                self.board.repeated();
+                Some(self.resend)
+            }
+            Err(_) => Some(self.resend.min(AGAIN)),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! The HTTP client of the sinks, and errors that say what happened without saying to which URL.
 
 use std::error::Error as _;
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
+
+use super::value::HttpUrl;
 
 /// Longest part of an answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -28,19 +31,35 @@ pub enum Trust {
 /// # Errors
 /// With [`Trust::SystemRoots`] when the system has no CA certificates.
 pub fn client(trust: Trust) -> Result<Client> {
-    use_ring();
-    let builder = Client::builder()
-        .user_agent(concat!("leuko/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .no_proxy();
     match trust {
-        Trust::SystemRoots => builder.build().context(
+        Trust::SystemRoots => builder().build().context(
             "load the CA certificates of the system (install the package ca-certificates, \
              or set SSL_CERT_FILE to a PEM file of roots)",
         ),
-        Trust::Nobody => builder.tls_certs_only([]).build().context("build the HTTP client"),
+        Trust::Nobody => builder().tls_certs_only([]).build().context("build the HTTP client"),
     }
+}
+
+fn builder() -> ClientBuilder {
+    use_ring();
+    Client::builder()
+        .user_agent(concat!("leuko/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+}
+
+/// The client for one address, which may be signed by authorities of the user besides those of the system.
+///
+/// # Errors
+/// As [`client`]; or the file has no certificates.
+pub fn client_for(url: &HttpUrl, ca_file: Option<&Path>) -> Result<Client> {
+    let trust = if url.is_https() { Trust::SystemRoots } else { Trust::Nobody };
+    let Some(path) = ca_file else { return client(trust) };
+    let pem = std::fs::read(path).with_context(|| format!("read the certificates in {}", path.display()))?;
+    let roots = Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
+    let roots = roots.with_context(|| format!("{} has no certificates in PEM", path.display()))?;
+    builder().tls_certs_merge(roots).build().context("build the HTTP client")
 }
 
 /// The error and its causes in one line, without the URL: a Telegram URL holds the token.

@@ -1,11 +1,9 @@
 //! Telegram: one message when an incident opens, a short reply to it when it is over.
 //!
-//! Each chat has a task and a queue of its own, so that one that is rate-limited, gone or has blocked the bot does not hold
-//! up the others. A token that Telegram refuses pauses them all: the error is logged once, with how to mend it.
+//! Each chat is a sink of its own, so that one that is rate-limited, gone or has blocked the bot does not hold up the others.
 
 mod api;
 mod chat;
-mod message;
 #[cfg(test)]
 mod tests;
 
@@ -14,14 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use reqwest::Client;
-use sensor_core::incident::Severity;
 use serde::{Deserialize, Serialize};
 
-use self::api::{Bot, Circuit};
-pub use self::chat::{Inlet, Worker};
-use super::Wiring;
+use self::api::Bot;
+pub use self::chat::Chat;
+use super::template::Templates;
+use super::terms::{SinkName, Terms, table};
 use super::value::{HttpUrl, Period};
+use super::{Wiring, http};
 use crate::secret::{Secret, SecretSource};
 
 /// `[notify.telegram]`.
@@ -34,14 +32,8 @@ pub struct TelegramConfig {
     pub chat_ids: Vec<ChatId>,
     /// Server of the Bot API.
     pub api_base: HttpUrl,
-    /// How long one request may take.
-    pub timeout: Period,
-    /// Whether changes of an open incident are told, too.
-    pub send_updates: bool,
-    /// Incidents that never reach it are not told.
-    pub min_severity: Severity,
-    /// How long a message is retried before it counts as failed.
-    pub give_up_after: Period,
+    /// On which terms each chat is told.
+    pub terms: Terms,
 }
 
 /// A user, group or channel.
@@ -89,46 +81,32 @@ impl fmt::Display for ChatId {
     }
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<Secret>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_file: Option<PathBuf>,
-    chat_ids: Vec<ChatId>,
-    #[serde(default = "default_api_base")]
-    api_base: HttpUrl,
-    #[serde(default = "default_timeout")]
-    timeout: Period,
-    #[serde(default)]
-    send_updates: bool,
-    #[serde(default = "default_min_severity")]
-    min_severity: Severity,
-    #[serde(default = "default_give_up")]
-    give_up_after: Period,
+table! {
+    RawConfig {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<Secret>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token_file: Option<PathBuf>,
+        chat_ids: Vec<ChatId>,
+        #[serde(default = "default_api_base")]
+        api_base: HttpUrl,
+    }
 }
 
 fn default_api_base() -> HttpUrl {
     HttpUrl::try_from("https://api.telegram.org".to_owned()).expect("a constant that is a URL")
 }
 
-fn default_timeout() -> Period {
-    Period::from_secs(15)
-}
-
-fn default_min_severity() -> Severity {
-    Severity::Low
-}
-
-fn default_give_up() -> Period {
-    Period::from_secs(3600)
+/// A bot may send twenty messages a minute to one group, <https://core.telegram.org/bots/faq>.
+fn usual() -> Terms {
+    Terms { timeout: Period::from_secs(15), ..Terms::usual() }.at_most(20, Period::from_secs(60))
 }
 
 impl TryFrom<RawConfig> for TelegramConfig {
     type Error = String;
 
     fn try_from(raw: RawConfig) -> Result<Self, String> {
+        let terms = raw.terms(usual());
         let token = SecretSource::of(raw.token, raw.token_file)
             .map_err(|error| format!("token: {error}"))?
             .ok_or("telegram needs a token or a token_file (@BotFather gives one)")?;
@@ -143,41 +121,36 @@ impl TryFrom<RawConfig> for TelegramConfig {
         if chat_ids.is_empty() {
             return Err("chat_ids is empty: name at least one chat".to_owned());
         }
-        Ok(Self {
-            token,
-            chat_ids,
-            api_base: raw.api_base,
-            timeout: raw.timeout,
-            send_updates: raw.send_updates,
-            min_severity: raw.min_severity,
-            give_up_after: raw.give_up_after,
-        })
+        Ok(Self { token, chat_ids, api_base: raw.api_base, terms })
     }
 }
 
 impl From<TelegramConfig> for RawConfig {
     fn from(config: TelegramConfig) -> Self {
         let (token, token_file) = config.token.into_settings();
-        Self {
-            token,
-            token_file,
-            chat_ids: config.chat_ids,
-            api_base: config.api_base,
-            timeout: config.timeout,
-            send_updates: config.send_updates,
-            min_severity: config.min_severity,
-            give_up_after: config.give_up_after,
-        }
+        Self::of(config.terms, token, token_file, config.chat_ids, config.api_base)
     }
 }
 
-/// The inlet and the task of each chat.
+/// The sink of each chat, and its name: that of the table, or `telegram`, and the chat.
 ///
 /// # Errors
 /// When the token cannot be read or cannot be one.
-pub fn build(config: &TelegramConfig, wiring: &Wiring, client: &Client) -> Result<Vec<(Inlet, Worker)>> {
+pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates>) -> Result<Vec<(String, Chat)>> {
     let token = config.token.load().context("read the bot token")?;
-    let bot = Arc::new(Bot::new(client.clone(), config, token)?);
-    let circuit = Arc::new(Circuit::default());
-    Ok(config.chat_ids.iter().map(|chat| chat::build(chat, config, (&bot, &circuit), wiring)).collect())
+    let bot = Arc::new(Bot::new(http::client_for(&config.api_base, None)?, config, token)?);
+    let table = config.terms.name.as_ref().map_or("telegram", SinkName::as_str);
+    let chat = |chat: &ChatId| {
+        let name = format!("{table}:{chat}");
+        let sink = Chat {
+            name: name.clone(),
+            chat: chat.clone(),
+            bot: Arc::clone(&bot),
+            templates: Arc::clone(templates),
+            author: wiring.author.clone(),
+            keeper: wiring.keeper.clone(),
+        };
+        (name, sink)
+    };
+    Ok(config.chat_ids.iter().map(chat).collect())
 }

@@ -10,16 +10,20 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use prometheus::Registry;
-use sensor_core::incident::{Change, Class, Incident, IncidentEvent, Severity};
+use sensor_core::incident::{Change, Class, Incident, IncidentEvent, Language, Severity};
 use sensor_core::time::Timestamp;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::subscriber::DefaultGuard;
 
 use super::retry::Retry;
-use super::{Notifier, NotifyConfig, Outcome, Sink, Wiring};
+use super::view::Author;
+use super::{Notifier, NotifyConfig, Outcome, Sinks, Wiring};
 use crate::export::prometheus::{Metrics, Vocabulary};
+use crate::store::keeper::{Keeper, Running};
 
 /// What a fake receiver got.
 #[derive(Clone, Debug)]
@@ -111,35 +115,61 @@ pub async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// The sinks of a configuration in TOML, with fast retries.
+/// The sinks of a configuration in TOML, with fast retries and a store of their own.
 pub struct Rig {
     pub notifier: Notifier,
     pub metrics: Arc<Metrics>,
+    pub keeper: Keeper,
+    pub store: Running,
+    pub dir: Arc<TempDir>,
 }
 
 impl Rig {
     pub fn start(toml: &str) -> Self {
+        Self::again(toml, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// With the store of another, which has ended.
+    pub fn again(toml: &str, dir: Arc<TempDir>) -> Self {
+        Self::try_start(toml, dir).unwrap()
+    }
+
+    pub fn try_start(toml: &str, dir: Arc<TempDir>) -> anyhow::Result<Self> {
         let config: NotifyConfig = toml::from_str(toml).unwrap();
-        let wiring = wiring();
-        Self { notifier: Notifier::start(&config, &wiring).unwrap(), metrics: wiring.metrics }
+        let metrics = Arc::new(Metrics::new(&Registry::new(), &Vocabulary::default()).unwrap());
+        let store = Keeper::start(dir.path(), Arc::clone(&metrics), Arc::new(now)).unwrap();
+        let keeper = store.keeper();
+        let wiring = Wiring {
+            author: Author {
+                sensor: "web-1".to_owned(),
+                language: Language::En,
+                dashboard: config.dashboard.as_ref().map(ToString::to_string),
+            },
+            metrics: Arc::clone(&metrics),
+            clock: Arc::new(now),
+            retry: Retry { first: Duration::from_millis(10), longest: Duration::from_millis(40) },
+            keeper: keeper.clone(),
+            status: watch::channel(None).1,
+        };
+        let sinks = Sinks::build(&config, &wiring)?;
+        keeper.begin(sinks.names());
+        let notifier = Notifier::start(sinks, &keeper, &wiring);
+        Ok(Self { notifier, metrics, keeper, store, dir })
     }
 
     pub fn send(&self, change: Change, incident: &Incident) {
-        self.notifier.send(&event(change, incident));
+        self.keeper.record(&[event(change, incident)]);
     }
 
-    pub fn count(&self, sink: Sink, outcome: Outcome) -> u64 {
+    /// Events of all sinks whose name begins so.
+    pub fn count(&self, sink: &str, outcome: Outcome) -> u64 {
         count(&self.metrics, sink, outcome)
     }
-}
 
-pub fn wiring() -> Wiring {
-    let metrics = Metrics::new(&Registry::new(), &Vocabulary::default()).unwrap();
-    Wiring {
-        sensor: "web-1".to_owned(),
-        metrics: Arc::new(metrics),
-        clock: Arc::new(now),
-        retry: Retry { first: Duration::from_millis(10), longest: Duration::from_millis(40) },
+    pub async fn shutdown(self, deadline: Duration) -> Arc<TempDir> {
+        self.notifier.shutdown(deadline).await;
+        tokio::task::spawn_blocking(move || self.store.stop()).await.unwrap();
+        self.dir
     }
 }
 
@@ -148,10 +178,13 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-pub fn count(metrics: &Metrics, sink: Sink, outcome: Outcome) -> u64 {
-    let name = format!("leuko_notifications_total{{result=\"{}\",sink=\"{}\"}} ", outcome.as_str(), sink.as_str());
+pub fn count(metrics: &Metrics, sink: &str, outcome: Outcome) -> u64 {
+    let begin = format!("leuko_notifications_total{{result=\"{}\",sink=\"{sink}", outcome.as_str());
     let text = metrics.render();
-    text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    text.lines()
+        .filter(|line| line.starts_with(&begin))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 pub fn event(change: Change, incident: &Incident) -> Arc<IncidentEvent> {

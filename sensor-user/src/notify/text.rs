@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use sensor_core::incident::{Class, Incident};
+use sensor_core::incident::{Class, Incident, Language, Severity};
 use serde_json::Value;
 
 /// Longest rendering of one piece of evidence, in characters.
@@ -11,43 +11,68 @@ const VALUE_LIMIT: usize = 160;
 
 /// The class as people say it.
 #[must_use]
-pub fn title(class: Class) -> &'static str {
-    match class {
-        Class::PortScan => "Port scan",
-        Class::HostScan => "Host scan",
-        Class::SynFlood => "SYN flood",
-        Class::UdpFlood => "UDP flood",
-        Class::IcmpFlood => "ICMP flood",
-        Class::Amplification => "amplification attack",
-        Class::BruteForce => "Brute force",
-        Class::SlowDos => "Slow denial of service",
-        Class::Beacon => "Beacon",
-        Class::DnsTunnel => "DNS tunnel",
-        Class::IcmpTunnel => "ICMP tunnel",
-        Class::Exfiltration => "Exfiltration",
-        Class::LateralMovement => "Lateral movement",
-        Class::ArpSpoof => "ARP spoofing",
-        Class::Anomaly => "Anomaly",
+pub const fn title(class: Class, language: Language) -> &'static str {
+    let (en, es) = match class {
+        Class::PortScan => ("Port scan", "Escaneo de puertos"),
+        Class::HostScan => ("Host scan", "Escaneo de equipos"),
+        Class::SynFlood => ("SYN flood", "Inundación SYN"),
+        Class::UdpFlood => ("UDP flood", "Inundación UDP"),
+        Class::IcmpFlood => ("ICMP flood", "Inundación ICMP"),
+        Class::Amplification => ("Amplification attack", "Ataque de amplificación"),
+        Class::BruteForce => ("Brute force", "Fuerza bruta"),
+        Class::SlowDos => ("Slow denial of service", "Denegación de servicio lenta"),
+        Class::Beacon => ("Beacon", "Baliza"),
+        Class::DnsTunnel => ("DNS tunnel", "Túnel DNS"),
+        Class::IcmpTunnel => ("ICMP tunnel", "Túnel ICMP"),
+        Class::Exfiltration => ("Exfiltration", "Exfiltración"),
+        Class::LateralMovement => ("Lateral movement", "Movimiento lateral"),
+        Class::ArpSpoof => ("ARP spoofing", "Suplantación ARP"),
+        Class::Anomaly => ("Anomaly", "Anomalía"),
+    };
+    match language {
+        Language::En => en,
+        Language::Es => es,
+    }
+}
+
+/// The severity as people say it.
+#[must_use]
+pub const fn severity(severity: Severity, language: Language) -> &'static str {
+    let (en, es) = match severity {
+        Severity::Low => ("low", "baja"),
+        Severity::Medium => ("medium", "media"),
+        Severity::High => ("high", "alta"),
+        Severity::Critical => ("critical", "crítica"),
+    };
+    match language {
+        Language::En => en,
+        Language::Es => es,
     }
 }
 
 /// The first `limit` of `items`, and how many are not listed.
 #[must_use]
-pub fn list<T: Display>(items: &[T], limit: usize) -> String {
+pub fn list<T: Display>(items: &[T], limit: usize, language: Language) -> String {
     let mut text = items.iter().take(limit).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if let more @ 1.. = items.len().saturating_sub(limit) {
-        text.push_str(&format!(" and {more} more"));
+        text.push_str(&match language {
+            Language::En => format!(" and {more} more"),
+            Language::Es => format!(" y {more} más"),
+        });
     }
     text
 }
 
 /// Who attacks, also when nobody can tell.
 #[must_use]
-pub fn attackers(incident: &Incident, limit: usize) -> String {
+pub fn attackers(incident: &Incident, limit: usize, language: Language) -> String {
     if incident.attackers.is_empty() {
-        return "spoofed or unknown".to_owned();
+        return match language {
+            Language::En => "spoofed or unknown".to_owned(),
+            Language::Es => "falsificado o desconocido".to_owned(),
+        };
     }
-    list(&incident.attackers, limit)
+    list(&incident.attackers, limit, language)
 }
 
 /// The evidence as `(name, value)`, in the order of the names, without what only programs can read at length.
@@ -125,9 +150,14 @@ mod tests {
 
     #[test]
     fn long_lists_say_how_much_is_missing() {
-        assert_eq!(list(&[1, 2, 3], 3), "1, 2, 3");
-        assert_eq!(list(&[1, 2, 3], 2), "1, 2 and 1 more");
-        assert_eq!(list::<u16>(&[], 2), "");
+        for (items, limit, language, text) in [
+            (&[1_u16, 2, 3] as &[u16], 3, Language::En, "1, 2, 3"),
+            (&[1, 2, 3], 2, Language::En, "1, 2 and 1 more"),
+            (&[1, 2, 3], 1, Language::Es, "1 y 2 más"),
+            (&[], 2, Language::En, ""),
+        ] {
+            assert_eq!(list(items, limit, language), text);
+        }
     }
 
     #[test]

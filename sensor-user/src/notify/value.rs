@@ -102,11 +102,21 @@ impl TryFrom<Raw> for Period {
             Raw::Text(text) => seconds(text.trim()),
         };
         let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h\"")?;
-        if !(0.001..=86_400.0).contains(&secs) {
-            return Err("a time span is between 1ms and 24h".to_owned());
-        }
-        Ok(Self(Duration::from_secs_f64(secs)))
+        Duration::try_from_secs_f64(secs).ok().and_then(|span| Self::try_from(span).ok()).ok_or_else(out_of_range)
     }
+}
+
+impl TryFrom<Duration> for Period {
+    type Error = String;
+
+    fn try_from(span: Duration) -> Result<Self, String> {
+        let allowed = Duration::from_millis(1)..=Duration::from_secs(86_400);
+        allowed.contains(&span).then_some(Self(span)).ok_or_else(out_of_range)
+    }
+}
+
+fn out_of_range() -> String {
+    "a time span is between 1ms and 24h".to_owned()
 }
 
 impl From<Period> for String {

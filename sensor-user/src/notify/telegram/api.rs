@@ -2,21 +2,16 @@
 //!
 //! Source: <https://core.telegram.org/bots/api#making-requests>.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use reqwest::{Client, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
-use tracing::{error, info};
 
 use super::{ChatId, TelegramConfig};
+use crate::notify::sink::Refusal;
 use crate::notify::{http, text};
 use crate::secret::Secret;
-
-/// After Telegram has refused the token, this long nothing is tried.
-const PAUSE: Duration = Duration::from_secs(300);
 
 /// Body of the request.
 #[derive(Debug, Serialize)]
@@ -53,24 +48,6 @@ impl<'a> SendMessage<'a> {
     }
 }
 
-/// Why a message was not sent. No variant holds the token.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Unreachable, too slow or in trouble, or asking for `after`: worth another attempt.
-    Later {
-        /// What Telegram asks to wait.
-        after: Option<Duration>,
-        /// For people.
-        why: String,
-    },
-    /// The group has become a supergroup with this number.
-    Moved(i64),
-    /// Telegram does not know the token.
-    Token(String),
-    /// It will say no again.
-    Never(String),
-}
-
 /// A bot, known by its token.
 pub struct Bot {
     client: Client,
@@ -90,7 +67,7 @@ impl Bot {
             bail!("the bot token is not of the form 123456:ABC-DEF; copy it from @BotFather again");
         }
         let url = config.api_base.join(&format!("/bot{}/sendMessage", token.expose()));
-        Ok(Self { client, url, token, timeout: config.timeout.get() })
+        Ok(Self { client, url, token, timeout: config.terms.timeout.get() })
     }
 
     /// Sends a message; gives its number in the chat when Telegram says it.
@@ -112,12 +89,9 @@ impl Bot {
 
 fn judge(status: StatusCode, why: String, parameters: Parameters, asked: Option<u64>) -> Refusal {
     let after = parameters.retry_after.or(asked).map(Duration::from_secs);
-    if let Some(chat) = parameters.migrate_to_chat_id {
-        return Refusal::Moved(chat);
-    }
     match status {
         // A malformed token makes a path that does not exist.
-        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => Refusal::Token(why),
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => Refusal::Credentials(why),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Refusal::Later { after, why },
         status if status.is_client_error() || status.is_redirection() => Refusal::Never(why),
         _ => Refusal::Later { after, why },
@@ -141,49 +115,6 @@ struct Message {
 #[derive(Default, Deserialize)]
 struct Parameters {
     retry_after: Option<u64>,
-    migrate_to_chat_id: Option<i64>,
-}
-
-/// Stops all chats of a bot whose token is refused, and says so once.
-#[derive(Debug)]
-pub struct Circuit {
-    refused: Mutex<Option<Instant>>,
-    pause: Duration,
-}
-
-impl Default for Circuit {
-    fn default() -> Self {
-        Self { refused: Mutex::default(), pause: PAUSE }
-    }
-}
-
-impl Circuit {
-    /// Whether an attempt makes sense: never refused, or long enough ago.
-    pub fn is_closed(&self) -> bool {
-        self.lock().is_none_or(|at| at.elapsed() >= self.pause)
-    }
-
-    /// The token was refused.
-    pub fn refuse(&self, why: &str) {
-        if self.lock().replace(Instant::now()).is_none() {
-            error!(
-                why,
-                "telegram refuses the bot token: put the one from @BotFather into token or token_file of \
-                 [notify.telegram] and restart"
-            );
-        }
-    }
-
-    /// The token was accepted.
-    pub fn accept(&self) {
-        if self.lock().take().is_some() {
-            info!("telegram accepts the bot token again");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -191,33 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_token_is_tried_again_after_a_pause() {
-        let circuit = Circuit { pause: Duration::from_millis(20), ..Circuit::default() };
-        assert!(circuit.is_closed());
-        circuit.refuse("Unauthorized");
-        assert!(!circuit.is_closed());
-        std::thread::sleep(Duration::from_millis(25));
-        assert!(circuit.is_closed());
-        circuit.refuse("Unauthorized");
-        circuit.accept();
-        assert!(circuit.is_closed());
-    }
-
-    #[test]
     fn answers_are_judged_by_whether_another_attempt_can_help() {
         let judge =
             |status: u16, parameters| judge(StatusCode::from_u16(status).unwrap(), String::new(), parameters, Some(7));
-        let parameters = |retry_after| Parameters { retry_after, migrate_to_chat_id: None };
+        let parameters = |retry_after| Parameters { retry_after };
         let later = |secs| Refusal::Later { after: Some(Duration::from_secs(secs)), why: String::new() };
         assert_eq!(judge(429, parameters(Some(3))), later(3));
         assert_eq!(judge(429, parameters(None)), later(7));
         assert_eq!(judge(502, parameters(None)), later(7));
         for status in [401, 404] {
-            assert_eq!(judge(status, parameters(None)), Refusal::Token(String::new()));
+            assert_eq!(judge(status, parameters(None)), Refusal::Credentials(String::new()));
         }
         for status in [302, 400, 403, 413] {
             assert_eq!(judge(status, parameters(None)), Refusal::Never(String::new()));
         }
-        assert_eq!(judge(400, Parameters { retry_after: None, migrate_to_chat_id: Some(-1) }), Refusal::Moved(-1));
     }
 }

@@ -1,235 +1,89 @@
-//! One chat: its queue, which incidents it was told of, and the delivery of one message after the other.
+//! One chat: a message when an incident opens, and a reply to it for what comes after.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use sensor_core::incident::{Change, IncidentEvent, Severity};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use sensor_core::incident::Change;
 
-use super::api::{Bot, Circuit, Refusal, SendMessage};
-use super::{ChatId, TelegramConfig, message};
-use crate::export::prometheus::Metrics;
-use crate::notify::Wiring;
-use crate::notify::retry::Retry;
-use crate::notify::sink::{Outcome, Sink};
+use super::ChatId;
+use super::api::{Bot, SendMessage};
+use crate::notify::sink::{Refusal, Sink};
+use crate::notify::template::Templates;
+use crate::notify::view::{Author, DigestView, View};
+use crate::store::Event;
+use crate::store::keeper::Keeper;
 
-/// Messages that wait for one chat. When they are as many, new ones are dropped and counted: the first ones say how it
-/// began, and a closing without its opening tells the whole incident.
-const CAPACITY: usize = 1024;
-/// Longest wait that Telegram may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
-/// Incidents whose first message is remembered, to reply to it.
-const REMEMBERED: usize = 4096;
-
-/// Takes events for one chat.
-pub struct Inlet {
-    queue: Option<mpsc::Sender<(Instant, Arc<IncidentEvent>)>>,
-    waiting: Arc<AtomicU64>,
-    /// Open incidents of which something was queued. An update of any other takes the place of its opening: that was
-    /// below the minimum severity, or found no room.
-    queued: Mutex<BTreeSet<String>>,
-    metrics: Arc<Metrics>,
-    send_updates: bool,
-    min_severity: Severity,
-}
-
-impl Inlet {
-    /// Queues the event, if there is room.
-    pub fn offer(&self, event: &Arc<IncidentEvent>) {
-        let Some(queue) = &self.queue else { return };
-        if event.incident.severity < self.min_severity {
-            return;
-        }
-        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = &event.incident.id;
-        if event.change == Change::Updated && !self.send_updates && queued.contains(id) {
-            return;
-        }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.metrics.queue_changed(Sink::Telegram, 1);
-        if queue.try_send((Instant::now(), Arc::clone(event))).is_err() {
-            self.metrics.notified(Sink::Telegram, Outcome::Dropped, 1);
-            self.settle(1);
-        } else if event.change == Change::Closed {
-            queued.remove(id);
-        } else if queued.len() < REMEMBERED {
-            queued.insert(id.clone());
-        }
-    }
-
-    /// No more events come.
-    pub fn close(&mut self) {
-        self.queue = None;
-    }
-
-    /// Gives up what is not delivered; how much it was.
-    pub fn abandon(&self) -> u64 {
-        let lost = self.waiting.load(Ordering::Relaxed);
-        self.metrics.notified(Sink::Telegram, Outcome::Dropped, lost);
-        self.settle(lost);
-        lost
-    }
-
-    fn settle(&self, messages: u64) {
-        self.waiting.fetch_sub(messages, Ordering::Relaxed);
-        self.metrics.queue_changed(Sink::Telegram, -i64::try_from(messages).unwrap_or(i64::MAX));
-    }
-}
-
-/// The inlet and the task of `chat`.
-pub fn build(
-    chat: &ChatId,
-    config: &TelegramConfig,
-    (bot, circuit): (&Arc<Bot>, &Arc<Circuit>),
-    wiring: &Wiring,
-) -> (Inlet, Worker) {
-    let (queue, events) = mpsc::channel(CAPACITY);
-    let waiting = Arc::new(AtomicU64::new(0));
-    let inlet = Inlet {
-        queue: Some(queue),
-        waiting: Arc::clone(&waiting),
-        queued: Mutex::default(),
-        metrics: Arc::clone(&wiring.metrics),
-        send_updates: config.send_updates,
-        min_severity: config.min_severity,
-    };
-    let worker = Worker {
-        bot: Arc::clone(bot),
-        circuit: Arc::clone(circuit),
-        chat: chat.clone(),
-        events,
-        waiting,
-        told: BTreeMap::new(),
-        sensor: wiring.sensor.clone(),
-        metrics: Arc::clone(&wiring.metrics),
-        retry: wiring.retry,
-        give_up_after: config.give_up_after.get(),
-        send_updates: config.send_updates,
-        failing: false,
-    };
-    (inlet, worker)
-}
+/// Longest message, in UTF-16 code units of the text without its tags.
+const LIMIT: usize = 4096;
+/// Events that a digest lists.
+const LISTED: usize = 60;
 
 /// Writes to one chat.
-pub struct Worker {
-    bot: Arc<Bot>,
-    circuit: Arc<Circuit>,
-    chat: ChatId,
-    events: mpsc::Receiver<(Instant, Arc<IncidentEvent>)>,
-    waiting: Arc<AtomicU64>,
-    /// Open incidents the chat knows of, with the number of their first message.
-    told: BTreeMap<String, Option<i64>>,
-    sensor: String,
-    metrics: Arc<Metrics>,
-    retry: Retry,
-    give_up_after: Duration,
-    send_updates: bool,
-    failing: bool,
+pub struct Chat {
+    pub(super) name: String,
+    pub(super) chat: ChatId,
+    pub(super) bot: Arc<Bot>,
+    pub(super) templates: Arc<Templates>,
+    pub(super) author: Author,
+    pub(super) keeper: Keeper,
 }
 
-impl Worker {
-    /// Runs until the inlet is closed and the queue is empty.
-    pub async fn run(mut self) {
-        while let Some((since, event)) = self.events.recv().await {
-            self.handle(since, &event).await;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.queue_changed(Sink::Telegram, -1);
-        }
+impl Chat {
+    async fn send(&mut self, text: &str, reply_to: Option<i64>) -> Result<Option<i64>, Refusal> {
+        self.bot.send(&SendMessage::new(&self.chat, text, reply_to)).await
     }
 
-    async fn handle(&mut self, since: Instant, event: &IncidentEvent) {
-        let id = &event.incident.id;
-        let known = self.told.get(id).copied();
-        let text = match (event.change, known) {
-            (Change::Updated, Some(_)) if !self.send_updates => return,
-            (Change::Updated, Some(_)) => message::update(event, &self.sensor),
-            (Change::Closed, Some(_)) => message::over(event),
-            (Change::Closed, None) => message::missed(event, &self.sensor),
-            (Change::Opened | Change::Updated, _) => message::alert(&event.incident, &self.sensor),
-        };
-        let delivered = self.deliver(&text, known.flatten(), since).await;
-        if event.change == Change::Closed {
-            self.told.remove(id);
-        } else if let (Some(number), None) = (delivered, known) {
-            self.remember(id, number);
-        }
+    async fn recall(&self, about: &str) -> Option<i64> {
+        let (name, about) = (self.name.clone(), about.to_owned());
+        self.keeper.call(move |desk| desk.recall(&name, &about)).await.flatten()?.parse().ok()
     }
 
-    fn remember(&mut self, id: &str, number: Option<i64>) {
-        if self.told.len() >= REMEMBERED {
-            self.told.pop_first();
-        }
-        self.told.insert(id.to_owned(), number);
+    async fn remember(&self, about: &str, number: i64) {
+        let (name, about) = (self.name.clone(), about.to_owned());
+        self.keeper.call(move |desk| desk.remember(&name, &about, &number.to_string())).await;
     }
+}
 
-    /// Sends the text, again and again where that helps. Gives the message's number, if Telegram said it.
-    async fn deliver(&mut self, text: &str, reply_to: Option<i64>, since: Instant) -> Option<Option<i64>> {
-        let mut backoff = self.retry.backoff();
-        loop {
-            if !self.circuit.is_closed() {
-                self.fail("the bot token is refused");
-                return None;
-            }
-            let wait = match self.bot.send(&SendMessage::new(&self.chat, text, reply_to)).await {
-                Ok(number) => {
-                    self.circuit.accept();
-                    if std::mem::take(&mut self.failing) {
-                        info!(chat = %self.chat, "telegram takes messages again");
-                    }
-                    self.count(Outcome::Delivered);
-                    return Some(number);
-                }
-                Err(Refusal::Later { after, why }) => {
-                    let wait = after.map_or_else(|| backoff.wait(), |asked| asked.min(LONGEST_ASKED));
-                    if since.elapsed() + wait > self.give_up_after {
-                        self.fail(&why);
-                        return None;
-                    }
-                    if !std::mem::replace(&mut self.failing, true) {
-                        warn!(chat = %self.chat, why, ?wait, "telegram does not take messages, trying again");
-                    }
-                    wait
-                }
-                Err(Refusal::Moved(chat)) if self.chat != ChatId::Number(chat) => {
-                    warn!(old = %self.chat, new = chat, "a telegram group has a new number: change chat_ids");
-                    self.chat = ChatId::Number(chat);
-                    Duration::ZERO
-                }
-                Err(Refusal::Moved(_)) => {
-                    self.fail("the group has moved to itself");
-                    return None;
-                }
-                Err(Refusal::Token(why)) => {
-                    self.circuit.refuse(&why);
-                    self.fail(&why);
-                    return None;
-                }
-                Err(Refusal::Never(why)) => {
-                    self.circuit.accept();
-                    self.fail(&why);
-                    return None;
-                }
+impl Sink for Chat {
+    async fn deliver(&mut self, events: &[Event]) -> Result<(), Refusal> {
+        for event in events {
+            let view = View::of(event, &self.author);
+            let first = self.recall(&view.id).await;
+            let template = match (event.change, first) {
+                (Change::Closed, Some(_)) => "telegram.over.html",
+                (Change::Opened | Change::Updated | Change::Closed, _) => "telegram.message.html",
             };
-            self.count(Outcome::Retried);
-            sleep(wait).await;
+            let text = self.templates.render_to_fit(template, &view, |html| units(html) <= LIMIT);
+            let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
+            let number = self.send(&text, first).await?;
+            if let (None, Some(number)) = (first, number) {
+                self.remember(&view.id, number).await;
+            }
         }
+        Ok(())
     }
 
-    /// Gives a message up. Of a refused token the circuit has told already.
-    fn fail(&self, why: &str) {
-        self.count(Outcome::Failed);
-        if self.circuit.is_closed() {
-            warn!(chat = %self.chat, why, "telegram message not delivered");
-        } else {
-            debug!(chat = %self.chat, why, "telegram message not delivered");
-        }
+    async fn digest(&mut self, events: &[Event]) -> Result<usize, Refusal> {
+        let listed = &events[..events.len().min(LISTED)];
+        let text = self.templates.render("telegram.digest.html", DigestView::of(listed, &self.author));
+        let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
+        self.send(&text, None).await?;
+        Ok(listed.len())
     }
+}
 
-    fn count(&self, outcome: Outcome) {
-        self.metrics.notified(Sink::Telegram, outcome, 1);
+/// Length of a text as Telegram counts it: without tags, and entities as what they stand for.
+fn units(html: &str) -> usize {
+    let (mut units, mut rest) = (0, html);
+    while let Some(c) = rest.chars().next() {
+        let end = match c {
+            '<' => rest.find('>'),
+            '&' => rest.find(';').inspect(|_| units += 1),
+            _ => {
+                units += c.len_utf16();
+                None
+            }
+        };
+        rest = &rest[end.map_or(c.len_utf8(), |end| end + 1)..];
     }
+    units
 }

@@ -8,15 +8,15 @@ use sensor_core::incident::{Change, Severity};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::notify::Outcome;
 use crate::notify::testing::{Answer, Fake, Rig, incident, logs, refused, sent, until};
-use crate::notify::{Outcome, Sink};
 
 fn rig(url: &str, chats: &str, more: &str) -> Rig {
     Rig::start(&format!("[telegram]\ntoken = \"123:abc\"\napi_base = \"{url}\"\nchat_ids = {chats}\n{more}\n"))
 }
 
 fn count(rig: &Rig, outcome: Outcome) -> u64 {
-    rig.count(Sink::Telegram, outcome)
+    rig.count("telegram:", outcome)
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_refused_token_is_complained_of_once_and_not_tried_again() {
     for id in ["a", "b", "c"] {
         rig.send(Change::Opened, &incident(id));
     }
-    until(|| count(&rig, Outcome::Failed) == 3).await;
+    until(|| count(&rig, Outcome::Dead) == 3).await;
     assert_eq!((telegram.posts().len(), count(&rig, Outcome::Retried)), (1, 0));
     let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ERROR").count(), 1, "{log}");
@@ -156,7 +156,7 @@ async fn a_chat_that_blocks_the_bot_does_not_stop_the_others() {
     let rig = rig(&telegram.url, "[1, 2]", "");
     rig.send(Change::Opened, &incident("a"));
     rig.send(Change::Closed, &incident("a"));
-    until(|| count(&rig, Outcome::Delivered) == 2 && count(&rig, Outcome::Failed) == 2).await;
+    until(|| count(&rig, Outcome::Delivered) == 2 && count(&rig, Outcome::Dead) == 2).await;
     assert_eq!(count(&rig, Outcome::Retried), 0);
     let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
     assert!(log.contains("WARN") && log.contains("bot was blocked by the user"), "{log}");
@@ -185,7 +185,7 @@ async fn a_closing_tells_the_incident_whose_opening_was_given_up() {
     .await;
     let rig = rig(&telegram.url, "[1]", "give_up_after = \"30ms\"");
     rig.send(Change::Opened, &incident("a"));
-    until(|| count(&rig, Outcome::Failed) == 1).await;
+    until(|| count(&rig, Outcome::Dead) == 1).await;
     rig.send(Change::Closed, &incident("a"));
     until(|| count(&rig, Outcome::Delivered) == 1).await;
     let last = telegram.posts().pop().unwrap();
