@@ -7,6 +7,7 @@ mod iperf;
 mod prometheus;
 mod ssh;
 mod telegram;
+mod webhook;
 
 use std::env;
 use std::fs;
@@ -22,6 +23,7 @@ pub use iperf::Iperf;
 pub use prometheus::Prometheus;
 pub use ssh::Sshd;
 pub use telegram::FakeTelegram;
+pub use webhook::Webhook;
 
 use crate::netns::Namespace;
 use crate::process::Guard;

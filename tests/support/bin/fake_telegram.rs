@@ -118,7 +118,9 @@ fn send_message(body: &Value) -> (u16, Value) {
         None | Some("") => error(400, "Bad Request: message text is empty"),
         Some(text) if text.encode_utf16().count() > TEXT_MAX => error(400, "Bad Request: message is too long"),
         Some(text) => {
-            let chat = json!({"id": chat, "type": "private"});
+            // A chat has a number, by whichever name it was called; clients refuse anything else.
+            let id = chat.as_i64().or_else(|| chat.as_str()?.parse().ok()).unwrap_or(-1001);
+            let chat = json!({"id": id, "type": "private"});
             (200, json!({"ok": true, "result": {"message_id": 1, "date": 1_700_000_000, "chat": chat, "text": text}}))
         }
     }
@@ -159,6 +161,14 @@ mod tests {
         check("/bot1:a/fly", &Value::Null, 404);
         check("/botx/sendMessage", &json!({"chat_id": 7, "text": "hello"}), 401);
         check("/", &Value::Null, 404);
+    }
+
+    #[test]
+    fn a_chat_is_answered_by_its_number() {
+        for (called, number) in [(json!(7), 7), (json!("-100"), -100), (json!("@channel"), -1001)] {
+            let (_, answer) = send_message(&json!({"chat_id": called, "text": "hello"}));
+            assert_eq!(answer["result"]["chat"]["id"], number);
+        }
     }
 
     #[test]
