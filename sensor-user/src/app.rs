@@ -1,9 +1,12 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
 mod canary;
+mod incidents;
 mod live;
 mod mute;
+mod notify;
 mod replay;
+mod store;
 mod train;
 
 use std::io::{self, Write as _};
@@ -13,16 +16,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
+use nix::unistd::{Uid, User};
 use sensor_core::engine::EngineConfig;
 use sensor_core::incident::suppress::Rule;
 use sensor_core::net::Network;
+use sensor_core::time::Timestamp;
 
 use crate::cli::{Cli, Command, DEFAULT_PIN, DoctorArgs};
 use crate::config::Config;
 use crate::config::suppress::Suppress;
 use crate::doctor::{self, DoctorOptions};
+use crate::notify::text::plain;
 use crate::notify::view::Author;
 use crate::source::kernel::pin::unpin;
+use crate::store::event_time;
 use crate::terminal::paint::wants_colour;
 use crate::{log, terminal};
 
@@ -48,7 +55,15 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             log::init(&config, cli.global.quiet)?;
             train::run(&config, args, cli.global.quiet)
         }
+        Command::Incidents(args) => incidents::run(&config.state_dir, &args.action),
+        Command::Feedback(args) => incidents::feedback(&config.state_dir, args),
         Command::Mute(args) => mute::run(&config.state_dir, &args.action),
+        Command::Notify(args) => {
+            log::init(&config, cli.global.quiet)?;
+            notify::run(&config, &args.action)
+        }
+        Command::Audit(args) => incidents::audit(&config.state_dir, args),
+        Command::Store(args) => store::run(&config.state_dir, &args.action),
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Canary(args) => {
             log::init(&config, true)?;
@@ -109,6 +124,18 @@ async fn diagnose(config: &Config, args: &DoctorArgs) -> Result<ExitCode> {
 #[expect(clippy::disallowed_methods, reason = "the clock that is handed to everything else")]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
+}
+
+/// The wall clock as event time.
+fn now() -> Timestamp {
+    event_time(wall_clock())
+}
+
+/// Who runs this command, for the audit trail: behind sudo, whoever asked for it.
+fn actor() -> String {
+    let behind = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
+    let name = behind.or_else(|| Some(User::from_uid(Uid::current()).ok()??.name));
+    format!("local:{}", plain(&name.unwrap_or_else(|| Uid::current().to_string())))
 }
 
 /// What the configuration says is not to be reported.

@@ -1,7 +1,11 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
 pub mod canary;
+pub mod incidents;
+pub mod moment;
 pub mod mute;
+pub mod notify;
+pub mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +14,10 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sensor_models::ModelKind;
 
 use self::canary::CanaryArgs;
+use self::incidents::{AuditArgs, FeedbackArgs, IncidentsArgs};
 use self::mute::MuteArgs;
+use self::notify::NotifyArgs;
+use self::store::StoreArgs;
 use crate::config::{Config, ConfigError, ConfigSources, Override};
 use crate::notify::NotifyConfig;
 use crate::notify::value::seconds;
@@ -64,8 +71,18 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Learn what is normal from flows or captures, and say what that is worth
     Train(TrainArgs),
+    /// Show the incidents that were found
+    Incidents(IncidentsArgs),
+    /// Say of an incident whether it was one
+    Feedback(FeedbackArgs),
     /// Say what is not to be reported, for a time
     Mute(MuteArgs),
+    /// Show, try and mend who is told of incidents
+    Notify(NotifyArgs),
+    /// Show who did what
+    Audit(AuditArgs),
+    /// Check, compact or copy what is kept
+    Store(StoreArgs),
     /// Check this host and the configuration, and say what to do
     Doctor(DoctorArgs),
     /// Find out whether a scan is found, and how soon, with a harmless one
@@ -328,7 +345,12 @@ impl Cli {
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
             Command::Replay(_) | Command::Train(_) => true,
-            Command::Mute(_)
+            Command::Incidents(_)
+            | Command::Feedback(_)
+            | Command::Mute(_)
+            | Command::Notify(_)
+            | Command::Audit(_)
+            | Command::Store(_)
             | Command::Doctor(_)
             | Command::Canary(_)
             | Command::Config(_)
@@ -347,7 +369,12 @@ impl Cli {
         match &self.command {
             Command::Replay(_) | Command::Train(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
             Command::Run(_)
+            | Command::Incidents(_)
+            | Command::Feedback(_)
             | Command::Mute(_)
+            | Command::Notify(_)
+            | Command::Audit(_)
+            | Command::Store(_)
             | Command::Doctor(_)
             | Command::Canary(_)
             | Command::Config(_)
@@ -379,12 +406,14 @@ impl Cli {
                 ("--interval", "interval", replay.interval.clone()),
                 ("--warmup", "warmup", replay.warmup.clone()),
             ]),
-            Command::Mute(mute) => {
-                flags.push((
-                    "--state-dir",
-                    "state_dir",
-                    mute.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
-                ));
+            Command::Incidents(IncidentsArgs { state_dir, .. })
+            | Command::Feedback(FeedbackArgs { state_dir, .. })
+            | Command::Mute(MuteArgs { state_dir, .. })
+            | Command::Notify(NotifyArgs { state_dir, .. })
+            | Command::Audit(AuditArgs { state_dir, .. })
+            | Command::Store(StoreArgs { state_dir, .. }) => {
+                let dir = state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+                flags.push(("--state-dir", "state_dir", dir));
             }
             Command::Canary(canary) => flags.push(("--interval", "interval", canary.interval.clone())),
             Command::Doctor(doctor) => flags.push(("--interface", "interfaces", joined(&doctor.interface))),

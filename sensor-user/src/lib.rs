@@ -11,7 +11,6 @@ pub mod export;
 pub mod live;
 pub mod log;
 mod memory;
-pub mod mutes;
 pub mod notify;
 pub mod printer;
 pub mod replay;

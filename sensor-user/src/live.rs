@@ -4,12 +4,14 @@ mod baseline_file;
 mod beacon_file;
 mod cadence;
 mod conditions;
+mod decider;
 mod fitting;
 mod own_traffic;
 mod telemetry;
 
 pub use baseline_file::{BaselineFile, read as read_baseline};
 pub use beacon_file::BeaconFile;
+pub use decider::Decider;
 pub use fitting::Fitting;
 pub use own_traffic::OwnTraffic;
 pub use telemetry::{Telemetry, VOCABULARY};
@@ -29,7 +31,6 @@ use tracing::{info, warn};
 use cadence::{Pressure, pause};
 
 use crate::canary::{Report, Schedule};
-use crate::mutes::Follower;
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::watch::Watch;
 
@@ -72,8 +73,8 @@ pub struct Live<C> {
     pub beacons: BeaconFile,
     /// Where new ones are fitted.
     pub fitting: Fitting,
-    /// What is not reported.
-    pub mutes: Follower,
+    /// What people decide meanwhile.
+    pub decisions: Decider,
     /// The self-test, if it is wanted.
     pub canary: Option<Schedule>,
 }
@@ -142,9 +143,7 @@ impl<C: Clocks> Live<C> {
         if let Some(endpoints) = self.own.changed() {
             self.engine.set_own_endpoints(endpoints);
         }
-        if let Some(rules) = self.mutes.changed() {
-            self.engine.suppress(rules);
-        }
+        self.decisions.apply(&mut self.engine);
         if !last {
             self.watch.reconcile(&mut self.source, begun);
         }

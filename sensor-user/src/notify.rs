@@ -8,6 +8,7 @@ mod courier;
 pub mod http;
 mod pace;
 pub mod retry;
+pub mod sample;
 mod sink;
 pub mod telegram;
 pub mod template;
@@ -39,7 +40,7 @@ pub use self::sink::{Kind, Outcome, Refusal, Sink};
 use self::telegram::TelegramConfig;
 use self::template::Templates;
 pub use self::terms::{RateLimit, SinkName, Terms};
-use self::value::HttpUrl;
+use self::value::{HttpUrl, Period};
 use self::view::Author;
 use crate::export::prometheus::Metrics;
 use crate::store::keeper::Keeper;
@@ -101,11 +102,12 @@ pub struct Sinks {
 }
 
 /// Starts the courier of a sink.
-type Start = Box<dyn FnOnce(&Keeper, &Wiring, watch::Receiver<bool>) -> Task + Send>;
+type Start = Box<dyn FnOnce(Terms, &Keeper, &Wiring, watch::Receiver<bool>) -> Task + Send>;
 type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Ready {
     name: String,
+    terms: Terms,
     start: Start,
 }
 
@@ -138,6 +140,18 @@ impl Sinks {
         self.sinks.iter().map(|sink| sink.name.clone()).collect()
     }
 
+    /// The sink of a name, told of everything at once and given up at the first failure, to try it.
+    #[must_use]
+    pub fn only(mut self, name: &str) -> Option<Self> {
+        self.sinks.retain(|sink| sink.name == name);
+        for sink in &mut self.sinks {
+            let Terms { timeout, name, .. } = sink.terms.clone();
+            let give_up_after = Period::try_from(Duration::from_millis(1)).unwrap_or(timeout);
+            sink.terms = Terms { timeout, name, give_up_after, ..Terms::usual() };
+        }
+        (!self.sinks.is_empty()).then_some(self)
+    }
+
     /// The remote hosts and ports that they talk to, so that the sensor recognises its own traffic.
     #[must_use]
     pub fn endpoints(&self) -> Vec<(String, u16)> {
@@ -159,10 +173,10 @@ impl Sinks {
             bail!("two sinks are called {name}: give one of them another name");
         }
         let called = name.clone();
-        let start: Start = Box::new(move |keeper, wiring, closing| {
+        let start: Start = Box::new(move |terms, keeper, wiring, closing| {
             Box::pin(Courier::new(called, sink, terms, keeper.clone(), wiring, closing).run())
         });
-        self.sinks.push(Ready { name, start });
+        self.sinks.push(Ready { name, terms, start });
         Ok(())
     }
 }
@@ -181,7 +195,7 @@ impl Notifier {
         let closing = watch::Sender::new(false);
         let mut couriers = JoinSet::new();
         for ready in sinks.sinks {
-            couriers.spawn((ready.start)(keeper, wiring, closing.subscribe()));
+            couriers.spawn((ready.start)(ready.terms, keeper, wiring, closing.subscribe()));
         }
         Self { closing, couriers }
     }

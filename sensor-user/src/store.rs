@@ -12,10 +12,12 @@ mod outbox;
 mod record;
 mod schema;
 mod spare;
+mod upkeep;
 
 pub use audit::{Action, Audited};
 pub use incidents::{Incidents, Judgement, Kept, Verdict};
 pub use outbox::{Event, Fate, Queue, Settlement, Undelivered};
+pub use upkeep::{Holdings, damage};
 
 use std::fs::OpenOptions;
 use std::io;

@@ -150,7 +150,9 @@ impl IncidentLine {
         }
     }
 
-    fn with_state(incident: &Incident, state: State) -> Self {
+    /// The line of an incident that is in a state.
+    #[must_use]
+    pub fn with_state(incident: &Incident, state: State) -> Self {
         Self {
             id: incident.id.clone(),
             class: incident.class.as_str(),

@@ -25,9 +25,10 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
 use crate::export::prometheus::Metrics;
-use crate::live::{BaselineFile, BeaconFile, Clocks, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY};
+use crate::live::{
+    BaselineFile, BeaconFile, Clocks, Decider, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY,
+};
 use crate::memory;
-use crate::mutes::Follower;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Sinks, Wiring};
 use crate::printer::Printer;
@@ -110,7 +111,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         baselines,
         beacons: BeaconFile::in_dir(&config.state_dir),
         fitting: Fitting::default(),
-        mutes: Follower::new(config.state_dir.clone(), suppressed(config)),
+        decisions: Decider { keeper: keeper.clone(), fixed: suppressed(config) },
         canary,
     };
     if !args.fresh {

@@ -1,39 +1,110 @@
 //! `leuko mute`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use sensor_core::incident::suppress::Backtest;
+use serde::Serialize;
+use serde_json::json;
 
-use super::{print, wall_clock};
+use super::incidents::{Tally, tally};
+use super::{actor, now, print, wall_clock};
 use crate::cli::mute::{AddArgs, MuteAction};
 use crate::config::network::Network;
 use crate::config::suppress::{Expiry, RawSuppress, Suppress};
-use crate::mutes::Mutes;
+use crate::store::{Incidents, Kept, Store};
 
 /// Adds, shows or removes rules.
 ///
 /// # Errors
 /// A rule that says nothing or nonsense, or a state directory that cannot be used.
 pub fn run(state_dir: &Path, action: &MuteAction) -> Result<ExitCode> {
-    let mut mutes = Mutes::read(state_dir)?;
+    // A rule may be there before the first sensor runs.
+    let mut store = Store::open(state_dir)?;
     match action {
-        MuteAction::Add(args) => {
-            let rule = rule(args).map_err(|error| anyhow!(error))?;
-            let told = format!("muted {}, until {}\n", rule.name(), rule.raw().expires);
-            mutes.add(rule);
-            mutes.write(state_dir)?;
-            print(told.as_bytes())
-        }
+        MuteAction::Add(args) => add(&mut store, args),
         MuteAction::Remove { name } => {
-            if !mutes.remove(name) {
+            if !store.remove_mute(name, &actor(), now())? {
                 bail!("there is no rule {name}; `leuko mute list` shows them");
             }
-            mutes.write(state_dir)?;
             print(format!("{name} is reported again\n").as_bytes())
         }
-        MuteAction::List { json } => print(list(&mutes, *json)?.as_bytes()),
+        MuteAction::List { json } => print(list(&store.mutes()?, *json)?.as_bytes()),
+    }
+}
+
+fn add(store: &mut Store, args: &AddArgs) -> Result<ExitCode> {
+    let rule = rule(args).map_err(|error| anyhow!(error))?;
+    let since = args.since.map(|moment| moment.at(now()));
+    let past = store.incidents(&Incidents { since, ..Incidents::default() }).context("read past incidents")?;
+    let tried = Trial::of(&rule, &past);
+    let mut told = if args.json { json!(tried).to_string() + "\n" } else { tried.words(args.dry_run) };
+    if !args.dry_run {
+        store.add_mute(&rule, &actor(), now())?;
+        if args.apply_to_past {
+            store.mute_past(&tried.ids, rule.name())?;
+        }
+        if !args.json {
+            let _ = writeln!(told, "muted {}, until {}", rule.name(), rule.raw().expires);
+        }
+    }
+    print(told.as_bytes())
+}
+
+/// What a rule would have done to past incidents.
+#[derive(Serialize)]
+struct Trial<'a> {
+    rule: &'a str,
+    /// Incidents it was tried on.
+    tried: u64,
+    /// Those that nobody would have been told of, by class.
+    withheld: BTreeMap<&'static str, Tally>,
+    /// Those that would have been told with fewer attackers.
+    partly: u64,
+    #[serde(skip)]
+    ids: Vec<&'a str>,
+}
+
+impl<'a> Trial<'a> {
+    fn of(suppress: &'a Suppress, past: &'a [Kept]) -> Self {
+        let rule = suppress.rule();
+        let by = |outcome| past.iter().filter(move |kept| rule.backtest(&kept.incident) == outcome);
+        let withheld: Vec<&Kept> = by.clone()(Backtest::Withheld).collect();
+        Self {
+            rule: suppress.name(),
+            tried: past.len() as u64,
+            partly: by(Backtest::Partly).count() as u64,
+            ids: withheld.iter().map(|kept| kept.incident.id.as_str()).collect(),
+            withheld: tally(withheld.into_iter()),
+        }
+    }
+
+    fn words(&self, dry_run: bool) -> String {
+        let mut out = String::new();
+        let all = self.withheld.values().map(|tally| tally.incidents).sum::<u64>();
+        let _ = writeln!(out, "of {} past incidents, {all} would not have been told:", self.tried);
+        for (class, tally) in &self.withheld {
+            let Tally { incidents, confirmed, false_positive } = *tally;
+            let open = incidents - confirmed - false_positive;
+            let _ = writeln!(
+                out,
+                "  {class:<16} {incidents:>6}   confirmed {confirmed}, false positives {false_positive}, not judged {open}"
+            );
+        }
+        if self.partly > 0 {
+            let _ = writeln!(out, "  {} more would have been told with fewer attackers", self.partly);
+        }
+        let confirmed = self.withheld.values().map(|tally| tally.confirmed).sum::<u64>();
+        if confirmed > 0 {
+            let _ = writeln!(out, "warning: {confirmed} of them were confirmed attacks: make the rule narrower");
+        }
+        if dry_run {
+            out += "nothing was changed\n";
+        }
+        out
     }
 }
 
@@ -60,9 +131,9 @@ fn rule(args: &AddArgs) -> Result<Suppress, String> {
     })
 }
 
-fn list(mutes: &Mutes, json: bool) -> Result<String> {
+fn list(mutes: &[Suppress], json: bool) -> Result<String> {
     let mut text = String::new();
-    for rule in mutes.suppress.iter().map(Suppress::raw) {
+    for rule in mutes.iter().map(Suppress::raw) {
         if json {
             text += &(serde_json::to_string(rule).context("print a rule as JSON")? + "\n");
             continue;

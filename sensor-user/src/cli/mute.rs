@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand};
 use sensor_core::incident::Class;
 
+use super::moment::Moment;
 use crate::config::suppress::{Day, Expiry, Hours, Ports};
 
 /// `leuko mute`.
@@ -10,6 +11,7 @@ use crate::config::suppress::{Day, Expiry, Hours, Ports};
 #[command(after_help = "Examples:
   leuko mute add scanner --class port_scan,host_scan --from 10.0.0.5 --for 30d --reason ours
   leuko mute add backup --to 10.0.9.0/24 --port ssh --hours 01:00-04:00 --until 2027-06-30 --reason rsync
+  leuko mute add lab --from 10.7.0.0/16 --for 7d --reason tests --dry-run      what it would have hidden
   leuko mute list
   leuko mute remove backup
 
@@ -77,17 +79,25 @@ pub struct AddArgs {
     /// Hours of the day, such as 22:00-06:00
     #[arg(long, value_name = "HOURS")]
     pub hours: Option<Hours>,
+    /// Only say what the rule would have kept from being told of the incidents so far
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Look back so far: 24h, 30d, 2026-11-20 [default: all there is]
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Also apply it to the incidents that it would have kept from being told: lists leave them out from then on
+    #[arg(long, conflicts_with = "dry_run")]
+    pub apply_to_past: bool,
+    /// Print what the rule would have done as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
-fn class(text: &str) -> Result<Class, String> {
+pub(super) fn class(text: &str) -> Result<Class, String> {
     let known = || Class::ALL.map(Class::as_str).join(", ");
     Class::named(text).ok_or_else(|| format!("there is no such class; there are {}", known()))
 }
 
 fn span(text: &str) -> Result<std::time::Duration, String> {
-    let text = text.trim();
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<f64>().ok()).map(|days| days * 86_400.0);
-    let seconds = days.or_else(|| crate::notify::value::seconds(text)).filter(|seconds| *seconds > 0.0);
-    let span = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
-    span.ok_or_else(|| "write for instance 90m, 12h or 30d".to_owned())
+    super::moment::span(text.trim()).ok_or_else(|| "write for instance 90m, 12h or 30d".to_owned())
 }

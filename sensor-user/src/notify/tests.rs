@@ -1,6 +1,7 @@
 //! The sinks together: configuration, secrets, independence, restarts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sensor_core::incident::Change;
@@ -143,9 +144,11 @@ async fn shutdown_delivers_what_is_waiting() {
 
 #[tokio::test]
 async fn what_was_not_delivered_is_delivered_after_a_restart() {
-    let receiver = Fake::start(|number, _| match number {
-        0..4 => Answer::Json(500, serde_json::Value::Null),
-        _ => Answer::Json(200, testing::sent(number)),
+    let up = Arc::new(AtomicBool::new(false));
+    let is_up = Arc::clone(&up);
+    let receiver = Fake::start(move |number, _| match is_up.load(Ordering::Relaxed) {
+        false => Answer::Json(500, serde_json::Value::Null),
+        true => Answer::Json(200, testing::sent(number)),
     })
     .await;
     let config = telegram(&receiver.url, "");
@@ -153,6 +156,7 @@ async fn what_was_not_delivered_is_delivered_after_a_restart() {
     rig.send(Change::Opened, &incident("a"));
     receiver.wait_for(1).await;
     let dir = rig.shutdown(Duration::from_millis(50)).await;
+    up.store(true, Ordering::Relaxed);
     let rig = Rig::again(&config, dir);
     // The incident that was open is over, for nobody knows more about it.
     until(|| rig.count("telegram:1", Outcome::Delivered) == 2).await;

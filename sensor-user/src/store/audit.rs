@@ -1,9 +1,10 @@
 //! Who did what, when and why.
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use sensor_core::incident::Incident;
 use sensor_core::time::Timestamp;
 
-use super::{Store, micros, timestamp};
+use super::{Store, Verdict, micros, timestamp};
 
 /// Something that was done.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,34 @@ impl Store {
         let mut found = rows.collect::<Result<Vec<_>>>()?;
         found.reverse();
         Ok(found)
+    }
+}
+
+impl Store {
+    /// The number of the last thing that was done.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_action(&self) -> Result<i64> {
+        let mut last = self.db.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?;
+        Ok(last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    /// The incidents that were judged after a thing was done, each with its verdict as it is now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn judged_after(&self, action: i64) -> Result<Vec<(Incident, Verdict)>> {
+        let mut rows = self.db.prepare_cached(
+            "SELECT DISTINCT target FROM audit WHERE id > ?1 AND action IN ('confirmed', 'false_positive')",
+        )?;
+        let ids = rows.query_map([action], |row| row.get(0))?.collect::<Result<Vec<String>>>()?;
+        let mut judged = Vec::new();
+        for id in ids {
+            let known = self.incident(&id)?;
+            judged.extend(known.and_then(|kept| Some((kept.incident, kept.judgement?.verdict))));
+        }
+        Ok(judged)
     }
 }
 

@@ -177,6 +177,30 @@ impl Store {
         Ok(found)
     }
 
+    /// What happened after an event, and the number of each; the latest `limit` if `after` is nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn events(&self, after: Option<i64>, limit: u32) -> Result<Vec<(i64, IncidentEvent)>> {
+        let after = match after {
+            Some(after) => after,
+            None => self.last_event()?.saturating_sub(i64::from(limit)),
+        };
+        let mut rows =
+            self.db.prepare_cached("SELECT seq, change, at, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+        rows.query_map(params![after, limit], |row| Ok((row.get(0)?, happened(row)?)))?.collect()
+    }
+
+    /// What has happened to an incident, in order.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn history(&self, id: &str) -> Result<Vec<IncidentEvent>> {
+        let mut rows =
+            self.db.prepare_cached("SELECT seq, change, at, body FROM event WHERE incident = ?1 ORDER BY n")?;
+        rows.query_map([id], happened)?.collect()
+    }
+
     /// Keeps what a person says of an incident, and who it was. Gives whether there is such an incident.
     ///
     /// # Errors
@@ -233,6 +257,11 @@ pub(super) fn incident_of(row: &Row<'_>, column: usize) -> Result<Incident> {
     })
 }
 
+fn happened(row: &Row<'_>) -> Result<IncidentEvent> {
+    let change: String = row.get(1)?;
+    Ok(IncidentEvent { change: change_named(&change), at: timestamp(row.get(2)?), incident: incident_of(row, 3)? })
+}
+
 fn put(step: &Transaction<'_>, event: &IncidentEvent, sinks: &[String], now: Timestamp) -> Result<()> {
     let incident = &event.incident;
     let (body, severity) = (Record::text(incident), rank(incident.severity));
@@ -281,6 +310,14 @@ pub(super) const fn change_name(change: Change) -> &'static str {
         Change::Opened => "opened",
         Change::Updated => "updated",
         Change::Closed => "closed",
+    }
+}
+
+pub(super) fn change_named(name: &str) -> Change {
+    match name {
+        "opened" => Change::Opened,
+        "closed" => Change::Closed,
+        _ => Change::Updated,
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! When the disk fails, what happens is kept in memory and told all the same, and written when the disk is back.
 
+mod decisions;
 mod desk;
 
+pub use decisions::Decisions;
 pub use desk::Desk;
 
 use std::collections::VecDeque;
@@ -43,6 +45,7 @@ struct Shared {
     inbox: Mutex<Inbox>,
     bell: Condvar,
     news: watch::Sender<News>,
+    decisions: Mutex<Decisions>,
     metrics: Arc<Metrics>,
 }
 
@@ -114,6 +117,7 @@ impl Keeper {
                 inbox: Mutex::default(),
                 bell: Condvar::new(),
                 news: watch::Sender::new(News::default()),
+                decisions: Mutex::default(),
                 metrics: Arc::clone(&metrics),
             }),
         };
@@ -166,6 +170,12 @@ impl Keeper {
         }
     }
 
+    /// What people have decided since the last call.
+    #[must_use]
+    pub fn decisions(&self) -> Decisions {
+        std::mem::take(&mut self.shared.decisions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What the thread has to tell.
     #[must_use]
     pub fn news(&self) -> watch::Receiver<News> {
@@ -216,6 +226,7 @@ impl Worker {
             match self.next() {
                 Next::Job(job) => self.work(job),
                 Next::Round => {
+                    self.follow();
                     if self.desk.look_around(event_time((self.clock)())) {
                         self.shared.news.send_modify(|news| news.others += 1);
                     }
@@ -237,7 +248,17 @@ impl Worker {
                 self.desk.record(&events, now);
                 self.shared.news.send_modify(|news| news.events += 1);
             }
-            Job::Do(task) => task(&mut self.desk),
+            Job::Do(task) => {
+                task(&mut self.desk);
+                self.follow();
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        let decided = self.desk.decided();
+        if !decided.is_empty() {
+            self.shared.decisions.lock().unwrap_or_else(PoisonError::into_inner).extend(decided);
         }
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, Row, TransactionBehavior, params};
 use sensor_core::incident::{Change, Incident};
 use sensor_core::time::Timestamp;
 
-use super::incidents::incident_of;
+use super::incidents::{change_named, incident_of};
 use super::{Store, micros, timestamp};
 
 /// An event that a sink is to be told of.
@@ -211,11 +211,7 @@ fn event(row: &Row<'_>) -> Result<Event> {
     Ok(Event {
         seq: row.get("seq")?,
         n: row.get("n")?,
-        change: match change.as_str() {
-            "opened" => Change::Opened,
-            "closed" => Change::Closed,
-            _ => Change::Updated,
-        },
+        change: change_named(&change),
         rose: row.get("rose")?,
         told: row.get("told")?,
         at: timestamp(row.get("at")?),

@@ -1,11 +1,12 @@
 //! What the user does not want to be told of, why, and until when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use sensor_ebpf::abi::Addr;
 
-use super::Class;
+use super::{Class, Incident};
 use crate::detect::Finding;
 use crate::net::Network;
 use crate::time::Timestamp;
@@ -123,6 +124,31 @@ impl Rule {
         }
     }
 
+    /// What the rule would have left of an incident, had it been there when that was found.
+    #[must_use]
+    pub fn backtest(&self, incident: &Incident) -> Backtest {
+        let addrs = |hosts: &[IpAddr]| hosts.iter().map(|host| Addr::from(*host)).collect::<BTreeSet<_>>();
+        let finding = Finding {
+            class: incident.class,
+            subject: Addr::default(),
+            severity: incident.severity,
+            attackers: addrs(&incident.attackers),
+            victims: addrs(&incident.victims),
+            ports: incident.ports.iter().copied().collect(),
+            first_seen: incident.first_seen,
+            last_seen: incident.last_seen,
+            score: incident.score,
+            chance: None,
+            evidence: BTreeMap::new(),
+        };
+        let mut alone = Suppressor { rules: vec![self.clone()], withheld: BTreeMap::new() };
+        match alone.pass(finding, incident.detected_at) {
+            None => Backtest::Withheld,
+            Some(left) if left.attackers.len() < incident.attackers.len() => Backtest::Partly,
+            Some(_) => Backtest::Told,
+        }
+    }
+
     fn holds(&self, finding: &Finding, now: Timestamp) -> bool {
         let in_time = self.expires.is_none_or(|expires| now < expires);
         let ports = || finding.ports.iter().all(|port| self.ports.iter().any(|range| range.contains(port)));
@@ -135,14 +161,23 @@ impl Rule {
     }
 }
 
+/// What a rule would have left of an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backtest {
+    /// All of it.
+    Told,
+    /// Attackers of whom the rule does not speak.
+    Partly,
+    /// Nothing.
+    Withheld,
+}
+
 fn covers(networks: &[Network], addr: Addr) -> bool {
     networks.iter().any(|network| network.contains(addr))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
     use crate::incident::Severity;
 
@@ -180,6 +215,35 @@ mod tests {
         let left = suppressor.pass(finding, now).map(|finding| finding.attackers.len());
         assert_eq!(suppressor.withheld().contains_key("scanner"), left.is_none());
         left
+    }
+
+    #[test]
+    fn a_rule_is_tried_on_what_has_been() {
+        let incident = |attackers: &[&str]| Incident {
+            id: "a".to_owned(),
+            class: Class::PortScan,
+            severity: Severity::High,
+            attackers: attackers.iter().map(|text| text.parse().unwrap()).collect(),
+            victims: vec!["10.0.0.9".parse().unwrap()],
+            ports: vec![22],
+            first_seen: Timestamp::EPOCH,
+            detected_at: Timestamp::from_secs(MONDAY),
+            last_seen: Timestamp::EPOCH,
+            score: 0.5,
+            summary: String::new(),
+            evidence: BTreeMap::new(),
+        };
+        let rule = Rule { attackers: network("10.0.0.0", 24), ..rule() };
+        for (attackers, expected) in [
+            (&["10.0.0.1"] as &[_], Backtest::Withheld),
+            (&["10.0.0.1", "192.0.2.1"], Backtest::Partly),
+            (&["192.0.2.1"], Backtest::Told),
+            (&[], Backtest::Told),
+        ] {
+            assert_eq!(rule.backtest(&incident(attackers)), expected, "{attackers:?}");
+        }
+        let past = Rule { expires: Some(Timestamp::from_secs(MONDAY)), ..rule };
+        assert_eq!(past.backtest(&incident(&["10.0.0.1"])), Backtest::Told);
     }
 
     /// Monday, 2023-11-13, 00:00.

@@ -125,7 +125,7 @@ async fn what_began_and_ended_in_an_outage_is_seen_to_fire() {
     rig.send(Change::Opened, &incident("a"));
     receiver.wait_for(1).await;
     rig.send(Change::Closed, &incident("a"));
-    delivered(&rig, 1).await;
+    delivered(&rig, 2).await;
     let posts = receiver.posts();
     assert_eq!((posts.len(), count(&rig, Outcome::Retried), count(&rig, Outcome::Dead)), (4, 3, 0));
     let (first, last) = (&alerts(&posts[0])[0], &alerts(&posts[3])[0]);

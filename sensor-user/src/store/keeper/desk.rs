@@ -7,6 +7,7 @@ use sensor_core::incident::IncidentEvent;
 use sensor_core::time::Timestamp;
 use tracing::{error, info};
 
+use super::decisions::{Decisions, Follower};
 use super::tell_left;
 use crate::export::prometheus::{Metrics, StoreLoss};
 use crate::store::{Event, Queue, Settlement, Store, StoreError};
@@ -33,6 +34,7 @@ pub struct Desk {
     sinks: Vec<String>,
     metrics: Arc<Metrics>,
     version: i64,
+    follower: Follower,
     rounds: u32,
     now: Timestamp,
 }
@@ -62,6 +64,7 @@ impl Desk {
             sinks: Vec::new(),
             metrics,
             version: 0,
+            follower: Follower::default(),
             rounds: 0,
             now: Timestamp::EPOCH,
         })
@@ -196,6 +199,15 @@ impl Desk {
             }
         }
         let _ = self.spare.remember(sink, about, value);
+    }
+
+    /// What people have decided since the last call.
+    pub(super) fn decided(&mut self) -> Decisions {
+        let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) else { return Decisions::default() };
+        self.follower.look(disk).unwrap_or_else(|error| {
+            self.fail(&error);
+            Decisions::default()
+        })
     }
 
     /// Tries a disk that has failed, and says whether another process has changed the store.
