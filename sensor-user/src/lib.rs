@@ -17,6 +17,7 @@ pub mod printer;
 pub mod replay;
 pub mod secret;
 pub mod source;
+pub mod store;
 pub mod terminal;
 pub mod train;
 pub mod web;

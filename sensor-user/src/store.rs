@@ -1,0 +1,3 @@
+//! What the sensor remembers: one SQLite file in the state directory.
+
+pub mod flows;
