@@ -1,6 +1,7 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
 mod canary;
+mod flows;
 mod live;
 mod mute;
 mod replay;
@@ -47,6 +48,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             log::init(&config, cli.global.quiet)?;
             train::run(&config, args, cli.global.quiet)
         }
+        Command::Flows(args) => flows::run(&config.state_dir, args),
         Command::Mute(args) => mute::run(&config.state_dir, &args.action),
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),
         Command::Canary(args) => {

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
 pub mod canary;
+pub mod flows;
 pub mod mute;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sensor_models::ModelKind;
 
 use self::canary::CanaryArgs;
+use self::flows::FlowsArgs;
 use self::mute::MuteArgs;
 use crate::config::{Config, ConfigError, ConfigSources, Override};
 use crate::notify::NotifyConfig;
@@ -64,6 +66,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Learn what is normal from flows or captures, and say what that is worth
     Train(TrainArgs),
+    /// Show flows that ended, or write them to a file
+    Flows(FlowsArgs),
     /// Say what is not to be reported, for a time
     Mute(MuteArgs),
     /// Check this host and the configuration, and say what to do
@@ -328,7 +332,8 @@ impl Cli {
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
             Command::Replay(_) | Command::Train(_) => true,
-            Command::Mute(_)
+            Command::Flows(_)
+            | Command::Mute(_)
             | Command::Doctor(_)
             | Command::Canary(_)
             | Command::Config(_)
@@ -347,6 +352,7 @@ impl Cli {
         match &self.command {
             Command::Replay(_) | Command::Train(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
             Command::Run(_)
+            | Command::Flows(_)
             | Command::Mute(_)
             | Command::Doctor(_)
             | Command::Canary(_)
@@ -379,6 +385,13 @@ impl Cli {
                 ("--interval", "interval", replay.interval.clone()),
                 ("--warmup", "warmup", replay.warmup.clone()),
             ]),
+            Command::Flows(flows) => {
+                flags.push((
+                    "--state-dir",
+                    "state_dir",
+                    flows.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+                ));
+            }
             Command::Mute(mute) => {
                 flags.push((
                     "--state-dir",

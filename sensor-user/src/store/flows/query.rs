@@ -241,6 +241,12 @@ impl Hosts {
     }
 }
 
+impl From<Addr> for Hosts {
+    fn from(addr: Addr) -> Self {
+        Self { first: addr, last: addr }
+    }
+}
+
 impl From<IpNet> for Hosts {
     fn from(net: IpNet) -> Self {
         Self { first: net.network().into(), last: net.broadcast().into() }

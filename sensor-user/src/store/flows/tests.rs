@@ -191,7 +191,10 @@ proptest! {
         prop_assert_eq!(entries.iter().map(|entry| &entry.row).collect::<Vec<_>>(), expected);
         prop_assert_eq!(found, Found { flows: kept as u64, cut: kept < wanted.len(), gone: 0 });
         let mut same = Vec::new();
-        query(&mut conn, &filter, Some(&|_| true), |entry| Ok(same.push(entry))).unwrap();
+        query(&mut conn, &filter, Some(&|_| true), |entry| {
+            same.push(entry);
+            Ok(())
+        }).unwrap();
         prop_assert_eq!(same, entries);
     }
 }
@@ -230,7 +233,11 @@ fn sums_are_found_by_hour_host_and_port_and_forgotten_when_they_are_old() {
     all_upkeep(&mut conn, at(100 * hour), &RETENTION);
     let flows = |filter: Filter| {
         let mut flows = Vec::new();
-        let found = hours(&conn, &filter, |sum| Ok(flows.push(sum.flows))).unwrap();
+        let found = hours(&conn, &filter, |sum| {
+            flows.push(sum.flows);
+            Ok(())
+        });
+        let found = found.unwrap();
         (flows, found.cut)
     };
     assert_eq!(flows(Filter::default()), (vec![3, 1, 1, 1], false));
