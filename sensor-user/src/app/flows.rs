@@ -105,7 +105,7 @@ fn entries(conn: &mut Connection, mut filter: Filter, args: &FlowsArgs) -> Resul
 /// The flows of one incident, and its hosts and times for the filter: so far fewer flows are looked at.
 fn only(conn: &Connection, id: &str, filter: &mut Filter) -> Result<Attribution> {
     let Some(incident) = incident(conn, id)? else {
-        bail!("there is no incident {id} in the history; `leuko incidents` shows them");
+        bail!("there is no incident {id} in the history");
     };
     filter.since = filter.since.max(Some(incident.first_seen));
     filter.until = Some(filter.until.map_or(incident.last_seen, |until| until.min(incident.last_seen)));

@@ -24,7 +24,7 @@ const DEFAULT_LIMIT: u64 = 1000;
 #[command(after_help = "Examples:
   leuko flows                                            the latest 1000
   leuko flows --host 10.0.0.5 --port ssh --since 1h
-  leuko flows --incident bf-1c9a22 --json
+  leuko flows --incident 5d1f0c9a22b34e87 --json
   leuko flows --class port_scan --since 2027-06-30 --until 2027-06-30
   leuko flows --since 7d --csv > week.csv                a table that `leuko train` reads
   leuko flows --parquet flows.parquet                    columns of UNSW-NB15, for data frames

@@ -2,8 +2,8 @@
 //!
 //! New flows go into the open partition, a table without indexes, because an index on hosts that come in any order costs
 //! more with every row. A partition that is full, or older than an hour, gets its indexes at once, each by one sort, and a
-//! new one begins. Partitions that are old enough become rows of `flow_hour` and are dropped whole. A query looks at the
-//! partitions whose time it asks for, newest first.
+//! new one begins. A partition that is old enough becomes rows of `flow_hour`, slice by slice, so that no step takes long,
+//! and is dropped. A query looks at the partitions whose time it asks for, newest first.
 //!
 //! Every change of a partition and of the catalogue `flow_partition` is one transaction: whenever the process ends,
 //! the next one finds either all of it or nothing. There is one writer, and any number of readers in other processes.
@@ -37,7 +37,7 @@ const PARTITION_SPAN: i64 = 3_600_000_000;
 pub const SCHEMA: &str = "
 CREATE TABLE flow_partition (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    state TEXT NOT NULL CHECK (state IN ('open', 'full', 'sealed')),
+    state TEXT NOT NULL CHECK (state IN ('open', 'full', 'sealed', 'leaving')),
     begun INTEGER NOT NULL,
     first_seen INTEGER NOT NULL,
     last_seen INTEGER NOT NULL,

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Transaction, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params_from_iter};
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::Addr;
 
@@ -172,7 +172,7 @@ fn read(conn: &mut Connection, after: Place) -> rusqlite::Result<(Vec<FlowEntry>
         let partition = id / i64::from(PARTITION_ROWS);
         if there.contains(&partition) {
             let sql = format!("SELECT {COLUMNS} FROM flow_{partition} WHERE id = ?");
-            entries.push(transaction.prepare_cached(&sql)?.query_row([id], FlowEntry::read)?);
+            entries.extend(transaction.prepare_cached(&sql)?.query_row([id], FlowEntry::read).optional()?);
         }
     }
     Ok((entries, picked))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use sensor_core::time::Timestamp;
 
 use super::row::micros;
@@ -11,6 +11,9 @@ use super::{PARTITION_SPAN, write};
 
 /// Columns with an index of their own in a sealed partition.
 const INDEXED: [&str; 3] = ["src", "dst", "dst_port"];
+
+/// Flows that become sums in one step, at most.
+const SLICE: u32 = 16_384;
 
 /// Sums that are forgotten in one step, at most.
 const STEP: u32 = 131_072;
@@ -40,7 +43,7 @@ pub enum Upkeep {
     Indexed,
     /// A partition of so many flows got the last of them.
     Sealed(u64),
-    /// So many flows became sums.
+    /// So many flows became sums of their hours.
     RolledUp(u64),
     /// So many flows are no longer counted in any sum.
     Forgotten(u64),
@@ -67,13 +70,26 @@ pub struct History {
     pub oldest_hour: Option<Timestamp>,
 }
 
-/// Does the next step that is due, of one partition at most. To be called again until it is [`Upkeep::Idle`].
+/// Does the next step that is due: an index, or a slice of a partition. To be called again until it is [`Upkeep::Idle`].
 ///
 /// # Errors
 /// When the file cannot be written; the step is then not done at all.
 pub fn upkeep(conn: &mut Connection, now: Timestamp, retention: &Retention) -> rusqlite::Result<Upkeep> {
+    upkeep_within(conn, now, retention, SLICE)
+}
+
+/// As [`upkeep`], with at most `slice` flows that become sums.
+pub(super) fn upkeep_within(
+    conn: &mut Connection,
+    now: Timestamp,
+    retention: &Retention,
+    slice: u32,
+) -> rusqlite::Result<Upkeep> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = step(&transaction, now, retention)?;
+    let done = match step(&transaction, now, retention)? {
+        Step::Done(done) => done,
+        Step::RollUp(partition) => roll_up(&transaction, partition, slice)?,
+    };
     transaction.commit()?;
     Ok(done)
 }
@@ -129,7 +145,7 @@ pub fn check(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         }
         let indexed = INDEXED.iter().filter(|column| indexes.contains(&index_name(*id, column))).count();
         let wanted = match state.as_str() {
-            "open" => 0..=0,
+            "open" | "leaving" => 0..=0,
             "full" => 0..=INDEXED.len() - 1,
             _ => INDEXED.len()..=INDEXED.len(),
         };
@@ -150,19 +166,33 @@ fn names(conn: &Connection, kind: &str) -> rusqlite::Result<Vec<String>> {
     names.query_map([kind], |row| row.get(0))?.collect()
 }
 
-fn step(transaction: &Transaction<'_>, now: Timestamp, retention: &Retention) -> rusqlite::Result<Upkeep> {
+/// What is due.
+enum Step {
+    /// It is done.
+    Done(Upkeep),
+    /// The next slice of this partition.
+    RollUp(i64),
+}
+
+fn step(transaction: &Transaction<'_>, now: Timestamp, retention: &Retention) -> rusqlite::Result<Step> {
     let oldest_summary = hour_of(now - retention.keep_summaries);
     let forgotten = forget(transaction, "hour < ?", oldest_summary)?;
     if forgotten != Upkeep::Idle {
-        return Ok(forgotten);
+        return Ok(Step::Done(forgotten));
     }
+    // What has lost its indexes goes to the end, whatever the clock and the size say by now.
+    let leaving = partition(transaction, "state = 'leaving' AND id > ?", 0)?;
     let keep_from = micros(now - retention.keep);
-    if let Some(old) = partition(transaction, "last_seen < ?", keep_from)? {
-        return roll_up(transaction, old);
+    let due = match leaving {
+        None => partition(transaction, "last_seen < ?", keep_from)?,
+        Some(_) => leaving,
+    };
+    if let Some(due) = due {
+        return Ok(Step::RollUp(due));
     }
     if in_use(transaction)? > retention.max_octets {
         let shrunk = shrink(transaction, retention.max_octets)?;
-        if shrunk != Upkeep::Idle {
+        if !matches!(shrunk, Step::Done(Upkeep::Idle)) {
             return Ok(shrunk);
         }
     }
@@ -170,8 +200,8 @@ fn step(transaction: &Transaction<'_>, now: Timestamp, retention: &Retention) ->
         write::close(transaction, open)?;
     }
     match partition(transaction, "state = 'full' AND id > ?", 0)? {
-        Some(full) => seal(transaction, full),
-        None => Ok(Upkeep::Idle),
+        Some(full) => seal(transaction, full).map(Step::Done),
+        None => Ok(Step::Done(Upkeep::Idle)),
     }
 }
 
@@ -200,18 +230,37 @@ fn index_name(partition: i64, column: &str) -> String {
     format!("flow_{partition}_{column}")
 }
 
-fn roll_up(transaction: &Transaction<'_>, partition: i64) -> rusqlite::Result<Upkeep> {
-    transaction.execute_batch(&format!(
+/// The first so many flows of a partition become sums. Without flows, the partition is dropped.
+fn roll_up(transaction: &Transaction<'_>, partition: i64, slice: u32) -> rusqlite::Result<Upkeep> {
+    for column in INDEXED {
+        transaction.execute_batch(&format!("DROP INDEX IF EXISTS {}", index_name(partition, column)))?;
+    }
+    let sql = format!("SELECT max(id) FROM (SELECT id FROM flow_{partition} ORDER BY id LIMIT {slice})");
+    let last: Option<i64> = transaction.query_row(&sql, [], |row| row.get(0))?;
+    let sums = format!(
         "INSERT INTO flow_hour SELECT last_seen / 3600000000 * 3600, src, dst, dst_port, proto, count(*), \
          sum(fwd_packets), sum(rev_packets), sum(fwd_octets), sum(rev_octets) \
-         FROM flow_{partition} WHERE true GROUP BY 1, 2, 3, 4, 5 \
+         FROM flow_{partition} WHERE id <= ? GROUP BY 1, 2, 3, 4, 5 \
          ON CONFLICT (hour, src, dst, dst_port, proto) DO UPDATE SET flows = flows + excluded.flows, \
          fwd_packets = fwd_packets + excluded.fwd_packets, rev_packets = rev_packets + excluded.rev_packets, \
-         fwd_octets = fwd_octets + excluded.fwd_octets, rev_octets = rev_octets + excluded.rev_octets; \
-         DROP TABLE flow_{partition}"
-    ))?;
-    let sql = "DELETE FROM flow_partition WHERE id = ? RETURNING rows";
-    transaction.query_row(sql, [partition], |row| row.get(0)).map(Upkeep::RolledUp)
+         fwd_octets = fwd_octets + excluded.fwd_octets, rev_octets = rev_octets + excluded.rev_octets"
+    );
+    transaction.execute(&sums, [last])?;
+    let delete = format!("DELETE FROM flow_{partition} WHERE id <= ? RETURNING fwd_octets + rev_octets");
+    let (mut flows, mut octets) = (0_u64, 0_i64);
+    let mut delete = transaction.prepare(&delete)?;
+    for moved in delete.query_map([last], |row| row.get::<_, i64>(0))? {
+        flows += 1;
+        octets = octets.saturating_add(moved?);
+    }
+    let update = "UPDATE flow_partition SET state = 'leaving', rows = rows - ?2, octets = octets - ?3 WHERE id = ?1 \
+                  RETURNING rows";
+    let left: i64 = transaction.query_row(update, params![partition, flows, octets], |row| row.get(0))?;
+    if left == 0 {
+        transaction.execute_batch(&format!("DROP TABLE flow_{partition}"))?;
+        transaction.execute("DELETE FROM flow_partition WHERE id = ?", [partition])?;
+    }
+    Ok(Upkeep::RolledUp(flows))
 }
 
 /// Forgets sums of hours of which `is` is true, the oldest first.
@@ -228,14 +277,12 @@ fn forget(transaction: &Transaction<'_>, is: &str, value: i64) -> rusqlite::Resu
 }
 
 /// The oldest goes, but neither flows nor sums push the other out: sums may take a quarter.
-fn shrink(transaction: &Transaction<'_>, max_octets: u64) -> rusqlite::Result<Upkeep> {
+fn shrink(transaction: &Transaction<'_>, max_octets: u64) -> rusqlite::Result<Step> {
     let summaries: u64 = transaction.query_row("SELECT count(*) FROM flow_hour", [], |row| row.get(0))?;
-    if summaries.saturating_mul(HOUR_OCTETS) > max_octets / 4 {
-        return forget(transaction, "hour >= ?", i64::MIN);
-    }
-    match partition(transaction, "state <> 'open' AND id > ?", 0)? {
-        Some(oldest) => roll_up(transaction, oldest),
-        None => forget(transaction, "hour >= ?", i64::MIN),
+    let oldest = partition(transaction, "state <> 'open' AND id > ?", 0)?;
+    match oldest {
+        Some(oldest) if summaries.saturating_mul(HOUR_OCTETS) <= max_octets / 4 => Ok(Step::RollUp(oldest)),
+        Some(_) | None => forget(transaction, "hour >= ?", i64::MIN).map(Step::Done),
     }
 }
 
