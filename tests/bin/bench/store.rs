@@ -139,7 +139,7 @@ fn roll_up(conn: &mut Connection, report: &mut Report) -> Result<()> {
         }
         steps.push(took.as_secs_f64() * 1e3);
     }
-    report.add_sample("store: a partition becomes sums", &steps, "ms");
+    report.add_sample("store: 16,384 flows become sums", &steps, "ms");
     Ok(())
 }
 
@@ -175,7 +175,7 @@ impl Random {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let drawn = ((mixed ^ (mixed >> 31)) >> 32) * u64::from(limit) >> 32;
+        let drawn = (((mixed ^ (mixed >> 31)) >> 32) * u64::from(limit)) >> 32;
         u32::try_from(drawn).expect("less than the limit")
     }
 }
