@@ -1,6 +1,7 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
 mod canary;
+mod flows;
 mod incidents;
 mod live;
 mod mute;
@@ -57,6 +58,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Incidents(args) => incidents::run(&config.state_dir, &args.action),
         Command::Feedback(args) => incidents::feedback(&config.state_dir, args),
+        Command::Flows(args) => flows::run(&config.state_dir, args),
         Command::Mute(args) => mute::run(&config.state_dir, &args.action),
         Command::Notify(args) => {
             log::init(&config, cli.global.quiet)?;

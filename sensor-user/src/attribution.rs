@@ -46,7 +46,12 @@ pub struct FlowSpan {
 impl IncidentLog {
     /// Notes what became of an incident.
     pub fn note(&mut self, event: &IncidentEvent) {
-        self.latest.insert(event.incident.id.clone(), event.incident.clone());
+        self.note_last(event.incident.clone());
+    }
+
+    /// Notes an incident as it was last.
+    pub fn note_last(&mut self, incident: Incident) {
+        self.latest.insert(incident.id.clone(), incident);
     }
 
     /// What can be said once the replay has ended.

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
 pub mod canary;
+pub mod flows;
 pub mod incidents;
 pub mod moment;
 pub mod mute;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sensor_models::ModelKind;
 
 use self::canary::CanaryArgs;
+use self::flows::FlowsArgs;
 use self::incidents::{AuditArgs, FeedbackArgs, IncidentsArgs};
 use self::mute::MuteArgs;
 use self::notify::NotifyArgs;
@@ -75,6 +77,8 @@ pub enum Command {
     Incidents(IncidentsArgs),
     /// Say of an incident whether it was one
     Feedback(FeedbackArgs),
+    /// Show flows that ended, or write them to a file
+    Flows(FlowsArgs),
     /// Say what is not to be reported, for a time
     Mute(MuteArgs),
     /// Show, try and mend who is told of incidents
@@ -347,6 +351,7 @@ impl Cli {
             Command::Replay(_) | Command::Train(_) => true,
             Command::Incidents(_)
             | Command::Feedback(_)
+            | Command::Flows(_)
             | Command::Mute(_)
             | Command::Notify(_)
             | Command::Audit(_)
@@ -371,6 +376,7 @@ impl Cli {
             Command::Run(_)
             | Command::Incidents(_)
             | Command::Feedback(_)
+            | Command::Flows(_)
             | Command::Mute(_)
             | Command::Notify(_)
             | Command::Audit(_)
@@ -408,6 +414,7 @@ impl Cli {
             ]),
             Command::Incidents(IncidentsArgs { state_dir, .. })
             | Command::Feedback(FeedbackArgs { state_dir, .. })
+            | Command::Flows(FlowsArgs { state_dir, .. })
             | Command::Mute(MuteArgs { state_dir, .. })
             | Command::Notify(NotifyArgs { state_dir, .. })
             | Command::Audit(AuditArgs { state_dir, .. })

@@ -33,7 +33,7 @@ use self::network::Network;
 use self::setting::Setting;
 use self::suppress::Suppress;
 use self::value::{
-    AlertsPerDay, CanaryInterval, FlowCapacity, Interval, Listen, LogFilter, SensorName, Timeout, Warmup,
+    AlertsPerDay, CanaryInterval, FlowCapacity, Interval, Keep, Listen, LogFilter, SensorName, Size, Timeout, Warmup,
 };
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
@@ -71,6 +71,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `[canary]`
     pub canary: CanaryConfig,
+    /// `[store]`
+    pub store: StoreConfig,
     /// `[detect]`
     pub detect: DetectConfig,
     /// `[notify]`
@@ -132,6 +134,35 @@ impl Default for CanaryConfig {
     }
 }
 
+/// `[store]`: what is kept, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Whether flows that ended are kept.
+    pub flows: bool,
+    /// How long incidents are, with what became of them, and the audit trail.
+    pub keep: Keep,
+    /// How long flows are; then their sums by the hour.
+    pub keep_flows: Keep,
+    /// How long sums are.
+    pub keep_summaries: Keep,
+    /// How much the file holds: the oldest flows go first.
+    pub max_size: Size,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let days = |days: u64| Keep::from_millis(days * 86_400_000);
+        Self {
+            flows: true,
+            keep: days(365),
+            keep_flows: days(7),
+            keep_summaries: days(90),
+            max_size: Size::from_megabytes(1000),
+        }
+    }
+}
+
 /// `[detect]`: how much is reported, and what is not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -163,6 +194,7 @@ impl Default for Config {
             timeouts: TimeoutsConfig::default(),
             metrics: MetricsConfig::default(),
             canary: CanaryConfig::default(),
+            store: StoreConfig::default(),
             detect: DetectConfig::default(),
             notify: NotifyConfig::default(),
         }

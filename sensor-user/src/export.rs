@@ -1,4 +1,6 @@
 //! What other systems read from the sensor.
 
 pub mod flows;
+pub mod parquet;
 pub mod prometheus;
+pub mod unsw;

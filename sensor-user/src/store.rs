@@ -4,6 +4,7 @@
 //! its own. Everything that belongs together is one transaction, so that a process that is killed leaves a file that is whole.
 
 mod audit;
+pub mod flows;
 mod incidents;
 pub mod keeper;
 mod memo;
@@ -167,6 +168,11 @@ impl Store {
             | StoreError::Damaged { .. } => error,
         })?;
         Ok(Self { db })
+    }
+
+    /// The database, for the history of [`flows`].
+    pub const fn database(&mut self) -> &mut Connection {
+        &mut self.db
     }
 
     /// Grows whenever another process has changed the file.

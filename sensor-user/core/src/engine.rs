@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sensor_ebpf::abi::{Addr, Aggregate, ArpMessage, FlowSlot};
-use sensor_models::Baseline;
+use sensor_models::{Baseline, Mark};
 
 use crate::arp::ArpTable;
 use crate::canary::Canary;
@@ -23,6 +23,7 @@ use crate::coverage::Held;
 use crate::detect::{
     Anomaly, AnomalyParams, BeaconCandidate, BeaconState, Detector as _, Detectors, HostAnomaly, HostAnomalyParams,
 };
+use crate::features::flow::FlowVector;
 use crate::features::host::HostWindows;
 use crate::flow::{AggregateId, AggregateTable, FlowEvent, FlowRecord, FlowTable, Outcome, OverflowEvent, SlotId};
 use crate::incident::suppress::{Rule, Suppressor};
@@ -350,6 +351,14 @@ impl Engine {
     /// Goes on with the calls that an earlier process has seen.
     pub fn resume_beacons(&mut self, state: &BeaconState) {
         self.detectors.beacon_mut().resume(state);
+    }
+
+    /// Takes in what a person said of an incident, with flows that are part of it: at once, and in the next fit, the like of
+    /// a false positive is normal and the like of an attack is not. Gives how many rows it is about.
+    pub fn judge(&mut self, incident: &Incident, mark: Mark, flows: &[FlowVector]) -> usize {
+        let flows = flows.iter().filter(|vector| self.anomaly.mark(mark, vector)).count();
+        let minute = report::minute_of(incident).is_some_and(|vector| self.host_anomaly.mark(mark, &vector));
+        flows + usize::from(minute)
     }
 
     /// What is normal, once it is known.

@@ -36,7 +36,8 @@ use crate::source::kernel::attach::EgressChoice;
 use crate::source::kernel::interface::own_addresses;
 use crate::source::kernel::watch::{Watch, or_default_route};
 use crate::source::kernel::{KernelSource, LoadOptions};
-use crate::store::keeper::Keeper;
+use crate::store::flows::{FlowRow, Retention};
+use crate::store::keeper::{Keep, Keeper};
 use crate::terminal::{Reader, Status};
 use crate::web::{self, Health, WebState};
 
@@ -56,7 +57,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     metrics.process_started(wall_clock());
     let health = Arc::new(Health::new(config.interval.get()));
     let listening = serve(config, &metrics, &health).await?;
-    let store = Keeper::start(&config.state_dir, Arc::clone(&metrics), Arc::new(wall_clock))?;
+    let store = Keeper::start(&config.state_dir, keep(config), Arc::clone(&metrics), Arc::new(wall_clock))?;
     let keeper = store.keeper();
     let shown = watch::Sender::new(None);
     let wiring = Wiring {
@@ -96,6 +97,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         baseline: saved,
         host_baseline: saved_hosts,
         own_endpoints: own.current(),
+        keep_records: config.store.flows,
         local: usual.local.iter().copied().chain(own_hosts).collect(),
         ..usual
     });
@@ -143,6 +145,19 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long what is kept.
+fn keep(config: &Config) -> Keep {
+    let store = &config.store;
+    Keep {
+        incidents: store.keep.get(),
+        flows: Retention {
+            keep: store.keep_flows.get(),
+            keep_summaries: store.keep_summaries.get(),
+            max_octets: store.max_size.get(),
+        },
+    }
+}
+
 /// The self-test, if the configuration wants it.
 fn canary(config: &Config, source: &mut KernelSource, engine: &mut Engine) -> Result<Option<Schedule>> {
     let every = config.canary.every.get();
@@ -187,6 +202,7 @@ impl Front<'_> {
         }
         let mut reader = Reader::Listening;
         self.keeper.record(&tick.events);
+        self.keeper.flows(engine.take_records().iter().map(FlowRow::of).collect());
         for event in &tick.events {
             reader = self.printer.incident(event).context("write to standard output")?;
         }

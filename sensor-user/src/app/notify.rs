@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::export::prometheus::{Metrics, Vocabulary};
 use crate::notify::retry::Retry;
 use crate::notify::{Sinks, Wiring, sample, template, text};
-use crate::store::keeper::{Keeper, Running};
+use crate::store::keeper::{Keep, Keeper, Running};
 use crate::store::{Action, Store, Undelivered};
 
 /// Undelivered events that are shown.
@@ -57,7 +57,7 @@ pub fn run(config: &Config, action: &NotifyAction) -> Result<ExitCode> {
 fn sinks(config: &Config) -> Result<(Sinks, Wiring, Running, Scratch)> {
     let scratch = Scratch::new()?;
     let metrics = Arc::new(Metrics::new(&Registry::new(), &Vocabulary::default()).context("register metrics")?);
-    let store = Keeper::start(&scratch.0, Arc::clone(&metrics), Arc::new(wall_clock))?;
+    let store = Keeper::start(&scratch.0, Keep::default(), Arc::clone(&metrics), Arc::new(wall_clock))?;
     let wiring = Wiring {
         author: author(config),
         metrics,

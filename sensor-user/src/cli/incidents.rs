@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use sensor_core::incident::{Class, Severity};
 
-use super::moment::Moment;
+use super::moment::{Moment, since, until};
 use super::mute::class;
 use crate::config::network::Network;
 use crate::store::Verdict;
@@ -54,10 +54,10 @@ pub enum IncidentsAction {
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
     /// Found since: 24h, 7d, 2026-11-20 or 2026-11-20T18:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub since: Option<Moment>,
     /// Found until
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = until)]
     pub until: Option<Moment>,
     /// Of these classes
     #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class)]
@@ -132,7 +132,7 @@ impl From<VerdictArg> for Verdict {
   leuko audit --json")]
 pub struct AuditArgs {
     /// Done since: 24h, 7d, 2026-11-20 or 2026-11-20T18:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub since: Option<Moment>,
     /// At most so many, the latest
     #[arg(long, value_name = "N", default_value_t = 1000)]

@@ -1,18 +1,17 @@
 //! Moments as people give them: so long ago, a day, or a time.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use sensor_core::time::Timestamp;
 
 use crate::notify::value::seconds;
 
-/// A moment that may depend on when it is asked for.
+/// A moment, or so long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// So long ago.
+    /// Before now.
     Ago(Duration),
     /// Then.
     At(Timestamp),
@@ -29,29 +28,49 @@ impl Moment {
     }
 }
 
-impl FromStr for Moment {
-    type Err = String;
+/// A moment from which on something is meant: a date alone is its beginning (UTC).
+///
+/// # Errors
+/// What may be written.
+pub fn since(text: &str) -> Result<Moment, String> {
+    moment(text, Date::to_zoned)
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if let Some(span) = span(text) {
-            return Ok(Self::Ago(span));
-        }
-        let midnight = |day: Date| day.to_zoned(TimeZone::UTC).map(|start| start.timestamp());
-        let moment = text.parse::<jiff::Timestamp>().or_else(|_| text.parse::<Date>().and_then(midnight));
-        let moment = moment.ok().and_then(|moment| u64::try_from(moment.as_second()).ok());
-        moment.map(|secs| Self::At(Timestamp::from_secs(secs))).ok_or_else(|| {
-            format!("{text:?} is no moment: write 90m, 24h or 7d (ago), 2026-11-20 or 2026-11-20T18:00:00Z (UTC)")
-        })
-    }
+/// A moment until which something is meant: of a date alone, that day included (UTC).
+///
+/// # Errors
+/// What may be written.
+pub fn until(text: &str) -> Result<Moment, String> {
+    moment(text, |day, zone| day.tomorrow()?.to_zoned(zone)?.checked_sub(Duration::from_micros(1)))
 }
 
 /// `90m`, `12h`, `30d`.
 #[must_use]
 pub fn span(text: &str) -> Option<Duration> {
-    let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<f64>().ok()).map(|days| days * 86_400.0);
-    let seconds = days.or_else(|| seconds(text)).filter(|seconds| *seconds > 0.0);
+    let seconds = seconds(text.trim()).filter(|seconds| *seconds > 0.0);
     seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// `of_day` is what a date alone stands for.
+fn moment(text: &str, of_day: fn(Date, TimeZone) -> Result<jiff::Zoned, jiff::Error>) -> Result<Moment, String> {
+    let text = text.trim();
+    if let Some(span) = span(text) {
+        return Ok(Moment::Ago(span));
+    }
+    // A date is read from a date with a time, too.
+    let in_utc = || {
+        let at = match text.contains(':') {
+            true => text.parse::<DateTime>()?.to_zoned(TimeZone::UTC)?,
+            false => of_day(text.parse()?, TimeZone::UTC)?,
+        };
+        Ok::<_, jiff::Error>(at.timestamp())
+    };
+    let moment = text.parse::<jiff::Timestamp>().or_else(|_| in_utc());
+    let nanos = moment.ok().and_then(|moment| u64::try_from(moment.as_nanosecond()).ok());
+    let nanos = nanos.ok_or_else(|| {
+        "write how long ago, such as 90m, 12h or 30d, or a date such as 2027-06-30 or 2027-06-30T18:00:00Z".to_owned()
+    })?;
+    Ok(Moment::At(Timestamp::from_nanos(nanos)))
 }
 
 #[cfg(test)]
@@ -61,16 +80,20 @@ mod tests {
     #[test]
     fn moments_are_read_as_people_write_them() {
         let now = Timestamp::from_secs(1_750_000_000);
-        for (text, secs) in [
+        for (text, seconds) in [
             ("90m", 1_750_000_000 - 5400),
             ("7d", 1_750_000_000 - 7 * 86_400),
             ("2025-06-15", 1_749_945_600),
-            ("2025-06-15T01:00:00+01:00", 1_749_945_600),
+            ("2025-06-15T15:06:40Z", 1_750_000_000),
+            ("2025-06-15T17:06:40+02:00", 1_750_000_000),
+            ("2025-06-15T15:06:40", 1_750_000_000),
         ] {
-            assert_eq!(text.parse::<Moment>().unwrap().at(now), Timestamp::from_secs(secs), "{text}");
+            assert_eq!(since(text).map(|moment| moment.at(now)), Ok(Timestamp::from_secs(seconds)), "{text}");
         }
-        for text in ["", "yesterday", "-1h", "0s", "2025-13-01", "1e400d"] {
-            assert!(text.parse::<Moment>().is_err(), "{text}");
+        let end_of_day = Timestamp::from_nanos(1_750_031_999_999_999_000);
+        assert_eq!(until("2025-06-15"), Ok(Moment::At(end_of_day)));
+        for text in ["", "yesterday", "-1h", "0s", "2025-13-01", "1960-01-01", "1e400d"] {
+            assert!(since(text).is_err(), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand};
 use sensor_core::incident::Class;
 
-use super::moment::Moment;
+use super::moment::{Moment, since};
 use crate::config::suppress::{Day, Expiry, Hours, Ports};
 
 /// `leuko mute`.
@@ -83,7 +83,7 @@ pub struct AddArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Look back so far: 24h, 30d, 2026-11-20 [default: all there is]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub since: Option<Moment>,
     /// Also apply it to the incidents that it would have kept from being told: lists leave them out from then on
     #[arg(long, conflicts_with = "dry_run")]

@@ -114,7 +114,7 @@ impl<'a> Layers<'a> {
             Err(ConfigError::Invalid { origin: self.origin(Some(value.span())), message })
         };
         let root = self.root.get_ref();
-        for section in ["kernel", "timeouts", "metrics", "detect", "notify"] {
+        for section in ["kernel", "timeouts", "metrics", "canary", "store", "detect", "notify"] {
             if let Some(value) = root.get(section).filter(|value| !value.get_ref().is_table()) {
                 return wrong(value, format!("is a section: write [{section}], and its settings below that line"));
             }

@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 45] = [
+pub const SETTINGS: [Setting; 62] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -94,6 +94,11 @@ pub const SETTINGS: [Setting; 45] = [
         "canary.every",
         "How often `leuko run` tests itself with a marked scan, up to 24h; 0s for never. Default 0s.",
     ),
+    scalar("store.flows", "Whether each flow that ended is kept, for `leuko flows`. Default true."),
+    scalar("store.keep", "How long incidents, events and the audit trail are kept, 1h to 3650d. Default 365d."),
+    scalar("store.keep_flows", "How long flows are kept one by one, then as sums by the hour. Default 7d."),
+    scalar("store.keep_summaries", "How long these sums are kept. Default 90d."),
+    scalar("store.max_size", "How much the store may hold, 16MB to 64TB: the oldest flows go first. Default 1GB."),
     scalar(
         "detect.alerts_per_day",
         "Alerts a day that are acceptable where chance decides (anomaly): the threshold follows. Default 10.",
@@ -104,6 +109,10 @@ pub const SETTINGS: [Setting; 45] = [
     ),
     list("detect.local", "Public addresses and networks (CIDR) that are yours, besides this host's own."),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
+    text("notify.dashboard", "Base address of the dashboard, for links in messages. Default: none.")
+        .such_as(r#""https://leuko.example.org""#),
+    text("notify.templates", "Folder with templates in place of the built-in ones; `leuko notify templates`.")
+        .such_as(r#""/etc/leuko/templates""#),
     text("notify.alertmanager.url", "Base address, such as \"http://127.0.0.1:9093\". One [[section]] for each.")
         .such_as(r#""http://127.0.0.1:9093""#),
     text("notify.alertmanager.basic_auth.username", "HTTP basic authentication: the name,").such_as(r#""leuko""#),
@@ -113,18 +122,42 @@ pub const SETTINGS: [Setting; 45] = [
     text("notify.alertmanager.bearer_token", "Token for the Authorization header.").such_as(r#""secret""#),
     text("notify.alertmanager.bearer_token_file", "File that holds the token.")
         .such_as(r#""/etc/leuko/alertmanager.token""#),
-    scalar("notify.alertmanager.timeout", "How long a request may take.").such_as(r#""10s""#),
+    text("notify.alertmanager.ca_file", "Certificates (PEM) that sign the server's, besides those of the system.")
+        .such_as(r#""/etc/leuko/ca.pem""#),
     scalar("notify.alertmanager.resend", "How often firing alerts are repeated.").such_as(r#""60s""#),
+    text("notify.alertmanager.name", "Name in the outbox, in commands and in metrics. Default: alertmanager.")
+        .such_as(r#""alertmanager""#),
+    text("notify.alertmanager.min_severity", "Mildest severity that is told: low, medium, high or critical.")
+        .such_as(r#""low""#),
+    scalar(
+        "notify.alertmanager.send_updates",
+        "Whether changes of an open incident are told; that it is worse always is.",
+    )
+    .such_as("true"),
     scalar("notify.alertmanager.send_resolved", "Whether the end of an incident is told.").such_as("true"),
-    scalar("notify.alertmanager.give_up_after", "How long a delivery is retried.").such_as(r#""1h""#),
+    scalar("notify.alertmanager.timeout", "How long a request may take.").such_as(r#""10s""#),
+    scalar("notify.alertmanager.give_up_after", "How old an event gets before it is given up, up to 24h.")
+        .such_as(r#""24h""#),
+    text("notify.alertmanager.rate_limit", "How many messages in a time; what is more goes into one message.")
+        .such_as(r#""600/1m""#),
+    scalar("notify.alertmanager.cool_down", "Rest after a message, unless something critical comes.")
+        .such_as(r#""5m""#),
     text("notify.telegram.token", "What @BotFather gave.").such_as(r#""123456:ABC-DEF""#),
     text("notify.telegram.token_file", "File that holds the token.").such_as(r#""/etc/leuko/telegram.token""#),
     list("notify.telegram.chat_ids", "Numbers of chats, or @names of public channels.")
         .such_as(r#"[42, "@my_channel"]"#),
     text("notify.telegram.api_base", "Server of the Bot API.").such_as(r#""https://api.telegram.org""#),
-    scalar("notify.telegram.timeout", "How long a request may take.").such_as(r#""15s""#),
-    scalar("notify.telegram.send_updates", "Whether changes of an open incident are told.").such_as("false"),
+    text("notify.telegram.name", "Name in the outbox, in commands and in metrics. Default: telegram.")
+        .such_as(r#""telegram""#),
     text("notify.telegram.min_severity", "Mildest severity that is told: low, medium, high or critical.")
         .such_as(r#""low""#),
-    scalar("notify.telegram.give_up_after", "How long a message is retried.").such_as(r#""1h""#),
+    scalar("notify.telegram.send_updates", "Whether changes of an open incident are told; that it is worse always is.")
+        .such_as("true"),
+    scalar("notify.telegram.send_resolved", "Whether the end of an incident is told.").such_as("true"),
+    scalar("notify.telegram.timeout", "How long a request may take.").such_as(r#""15s""#),
+    scalar("notify.telegram.give_up_after", "How old an event gets before it is given up, up to 24h.")
+        .such_as(r#""24h""#),
+    text("notify.telegram.rate_limit", "How many messages in a time; what is more goes into one message.")
+        .such_as(r#""20/1m""#),
+    scalar("notify.telegram.cool_down", "Rest after a message, unless something critical comes.").such_as(r#""5m""#),
 ];

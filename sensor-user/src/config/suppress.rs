@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use sensor_core::incident::Class;
 use sensor_core::incident::suppress::{Rule, Schedule};
@@ -145,7 +145,12 @@ impl TryFrom<String> for Expiry {
         }
         let end_of =
             |day: Date| day.tomorrow().and_then(|next| next.to_zoned(TimeZone::UTC)).map(|end| end.timestamp());
-        let moment = text.parse::<jiff::Timestamp>().or_else(|_| text.parse::<Date>().and_then(end_of));
+        // A date is read from a date with a time, too.
+        let in_utc = || match text.contains(':') {
+            true => text.parse::<DateTime>()?.to_zoned(TimeZone::UTC).map(|moment| moment.timestamp()),
+            false => text.parse::<Date>().and_then(end_of),
+        };
+        let moment = text.parse::<jiff::Timestamp>().or_else(|_| in_utc());
         let moment = moment
             .map_err(|_| format!("{text:?} is no date: write \"2027-06-30\", \"2027-06-30T18:00:00Z\" or \"never\""))?;
         Ok(Self::At(moment.as_second()))
@@ -174,6 +179,14 @@ impl fmt::Display for Expiry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawPorts", into = "String")]
 pub struct Ports(RangeInclusive<u16>);
+
+impl Ports {
+    /// The first and the last of them.
+    #[must_use]
+    pub const fn range(&self) -> &RangeInclusive<u16> {
+        &self.0
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a port such as 22, \"8000-8100\" or \"ssh\"")]

@@ -297,11 +297,13 @@ fn what_is_printed_can_be_read_again_but_for_secrets() {
 fn every_setting_is_listed_with_its_meaning() {
     let all = load(
         "log_file = \"/x\"\nsensor = \"s\"\nkernel.pin = \"/x\"\n\
-         [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token = \"t\"\n\
+         [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token = \"t\"\nname = \"n\"\nca_file = \"/x\"\n\
+         cool_down = \"1s\"\nrate_limit = \"1/1s\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token_file = \"t\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password = \"p\" }\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password_file = \"p\" }\n\
-         [notify.telegram]\ntoken = \"t\"\nchat_ids = [1]",
+         [notify]\ndashboard = \"http://d\"\ntemplates = \"/x\"\n\
+         [notify.telegram]\ntoken = \"t\"\nchat_ids = [1]\nname = \"n\"\ncool_down = \"1s\"",
         &[],
         &[],
     );

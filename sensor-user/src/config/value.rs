@@ -25,6 +25,9 @@ pub type CanaryInterval = Span<0, DAY_MS>;
 /// Time until a flow ends.
 pub type Timeout = Span<1, DAY_MS>;
 
+/// How long something is kept.
+pub type Keep = Span<3_600_000, { 3650 * DAY_MS }>;
+
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(Deserialize)]
@@ -82,10 +85,83 @@ impl<const MIN_MS: u64, const MAX_MS: u64> fmt::Display for Span<MIN_MS, MAX_MS>
 fn span_text(span: Duration) -> String {
     match span.as_millis() {
         0 => "0s".to_owned(),
+        millis if millis > u128::from(DAY_MS) && millis.is_multiple_of(u128::from(DAY_MS)) => {
+            format!("{}d", millis / u128::from(DAY_MS))
+        }
         millis if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         millis => format!("{millis}ms"),
     }
+}
+
+/// Octets, 16 MB to 64 TB: `"500MB"`, `"1GB"`, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawSize", into = "String")]
+pub struct Size(u64);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a size such as \"500MB\" or \"1GB\", or a number of octets")]
+enum RawSize {
+    Octets(u64),
+    Text(String),
+}
+
+impl Size {
+    const MIN: u64 = 16_000_000;
+    const MAX: u64 = 64_000_000_000_000;
+
+    /// So many million octets.
+    #[must_use]
+    pub const fn from_megabytes(megabytes: u32) -> Self {
+        let octets = megabytes as u64 * 1_000_000;
+        Self(if octets < Self::MIN { Self::MIN } else { octets })
+    }
+
+    /// Octets.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<RawSize> for Size {
+    type Error = String;
+
+    fn try_from(raw: RawSize) -> Result<Self, String> {
+        let octets = match raw {
+            RawSize::Octets(octets) => Some(octets),
+            RawSize::Text(text) => octets(text.trim()),
+        };
+        let octets = octets.ok_or("not a size: write for instance \"500MB\" or \"1GB\"")?;
+        if !(Self::MIN..=Self::MAX).contains(&octets) {
+            return Err("must be from 16MB to 64TB".to_owned());
+        }
+        Ok(Self(octets))
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        let units = [(1_000_000_000, "GB"), (1_000_000, "MB")];
+        let exact = units.into_iter().find(|(unit, _)| size.0.is_multiple_of(*unit));
+        exact.map_or_else(|| size.0.to_string(), |(unit, name)| format!("{}{name}", size.0 / unit))
+    }
+}
+
+fn octets(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" | "M" => 1_000_000,
+        "GB" | "G" => 1_000_000_000,
+        "TB" | "T" => 1_000_000_000_000,
+        "MIB" => 1 << 20,
+        "GIB" => 1 << 30,
+        _ => return None,
+    };
+    number.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Entries of the flow table, 1,024 to 16,777,216.

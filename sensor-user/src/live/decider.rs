@@ -2,10 +2,12 @@
 
 use sensor_core::engine::Engine;
 use sensor_core::incident::suppress::Rule;
+use sensor_models::Mark;
 use tracing::info;
 
 use crate::config::suppress::Suppress;
-use crate::store::keeper::Keeper;
+use crate::store::Verdict;
+use crate::store::keeper::{Judged, Keeper};
 
 /// Between the store and the engine.
 pub struct Decider {
@@ -23,8 +25,13 @@ impl Decider {
             info!(rules = rules.len(), "rules of what is not reported");
             engine.suppress(self.fixed.iter().cloned().chain(rules.iter().map(Suppress::rule)).collect());
         }
-        for (incident, verdict) in &decided.judged {
-            info!(id = incident.id, verdict = verdict.as_str(), "feedback");
+        for Judged { incident, verdict, flows } in &decided.judged {
+            let mark = match verdict {
+                Verdict::Confirmed => Mark::Attack,
+                Verdict::FalsePositive => Mark::Normal,
+            };
+            let rows = engine.judge(incident, mark, flows);
+            info!(id = incident.id, verdict = verdict.as_str(), rows, "learning from feedback");
         }
     }
 }

@@ -23,7 +23,7 @@ use super::retry::Retry;
 use super::view::Author;
 use super::{Notifier, NotifyConfig, Outcome, Sinks, Wiring};
 use crate::export::prometheus::{Metrics, Vocabulary};
-use crate::store::keeper::{Keeper, Running};
+use crate::store::keeper::{Keep, Keeper, Running};
 
 /// What a fake receiver got.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl Rig {
     pub fn try_start(toml: &str, dir: Arc<TempDir>) -> anyhow::Result<Self> {
         let config: NotifyConfig = toml::from_str(toml).unwrap();
         let metrics = Arc::new(Metrics::new(&Registry::new(), &Vocabulary::default()).unwrap());
-        let store = Keeper::start(dir.path(), Arc::clone(&metrics), Arc::new(now)).unwrap();
+        let store = Keeper::start(dir.path(), Keep::default(), Arc::clone(&metrics), Arc::new(now)).unwrap();
         let keeper = store.keeper();
         let wiring = Wiring {
             author: Author {

@@ -134,6 +134,7 @@ pub(crate) fn seconds(text: &str) -> Option<f64> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Some(number.trim().parse::<f64>().ok()? * factor)

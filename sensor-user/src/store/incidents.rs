@@ -66,6 +66,15 @@ pub struct Kept {
     pub muted_by: Option<String>,
 }
 
+impl Kept {
+    /// Whether it is none, somebody said, or nobody wants to hear of it.
+    #[must_use]
+    pub fn is_false(&self) -> bool {
+        let judged = self.judgement.as_ref().map(|judgement| judgement.verdict);
+        judged == Some(Verdict::FalsePositive) || (judged.is_none() && self.muted_by.is_some())
+    }
+}
+
 /// Which incidents; what is left out does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Incidents {

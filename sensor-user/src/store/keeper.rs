@@ -5,7 +5,7 @@
 mod decisions;
 mod desk;
 
-pub use decisions::Decisions;
+pub use decisions::{Decisions, Judged};
 pub use desk::Desk;
 
 use std::collections::VecDeque;
@@ -22,6 +22,7 @@ use sensor_core::incident::IncidentEvent;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
+use super::flows::{FlowRow, Retention};
 use super::{Event, Settlement, Store, StoreError, event_time};
 use crate::export::prometheus::{Metrics, StoreLoss};
 use crate::notify::Clock;
@@ -30,10 +31,29 @@ use crate::notify::Clock;
 const LOCK: &str = "leuko.lock";
 /// Events that may wait for the disk.
 const WAITING: usize = 16_384;
+/// Flows that may wait for the disk, some 200 octets each.
+const FLOWS_WAITING: usize = 131_072;
 /// How often the thread looks at what other processes have changed, and tries a disk that has failed.
 const ROUND: Duration = Duration::from_secs(1);
 /// Rounds between two looks at how long the queues are.
 const QUEUES: u32 = 5;
+
+/// How long what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Incidents, their events and the audit trail.
+    pub incidents: Duration,
+    /// Flows.
+    pub flows: Retention,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let flows = Retention { keep: days(7), keep_summaries: days(90), max_octets: 1_000_000_000 };
+        Self { incidents: days(365), flows }
+    }
+}
 
 /// A way to the thread. Clones lead to the same one.
 #[derive(Clone)]
@@ -62,6 +82,9 @@ pub struct News {
 struct Inbox {
     jobs: VecDeque<Job>,
     waiting: usize,
+    /// After everything else.
+    flows: VecDeque<Vec<FlowRow>>,
+    flows_waiting: usize,
     stopping: bool,
 }
 
@@ -86,7 +109,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The store is damaged, newer than this program, or not one.
-    pub fn start(state_dir: &Path, metrics: Arc<Metrics>, clock: Clock) -> Result<Running> {
+    pub fn start(state_dir: &Path, keep: Keep, metrics: Arc<Metrics>, clock: Clock) -> Result<Running> {
         let lock = lock(state_dir);
         let disk = match &lock {
             Ok(_) => Store::open(state_dir),
@@ -121,8 +144,8 @@ impl Keeper {
                 metrics: Arc::clone(&metrics),
             }),
         };
-        let desk = Desk::new(place, disk, metrics).context("prepare to keep incidents in memory")?;
-        let worker = Worker { shared: Arc::clone(&keeper.shared), desk, clock, _lock: lock };
+        let desk = Desk::new(place, disk, keep, metrics).context("prepare to keep incidents in memory")?;
+        let worker = Worker { shared: Arc::clone(&keeper.shared), desk, clock, busy: false, _lock: lock };
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || worker.run());
         Ok(Running { keeper, thread: thread.context("start the thread of the store")? })
     }
@@ -146,6 +169,23 @@ impl Keeper {
         }
         inbox.waiting += events.len();
         inbox.jobs.push_back(Job::Record(events.to_vec()));
+        drop(inbox);
+        self.shared.bell.notify_one();
+    }
+
+    /// Has flows kept that have ended, when there is nothing better to do. Never waits.
+    pub fn flows(&self, rows: Vec<FlowRow>) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut inbox = self.lock();
+        if inbox.flows_waiting + rows.len() > FLOWS_WAITING {
+            drop(inbox);
+            self.shared.metrics.store().lost(StoreLoss::Flows, rows.len() as u64);
+            return;
+        }
+        inbox.flows_waiting += rows.len();
+        inbox.flows.push_back(rows);
         drop(inbox);
         self.shared.bell.notify_one();
     }
@@ -216,6 +256,8 @@ struct Worker {
     shared: Arc<Shared>,
     desk: Desk,
     clock: Clock,
+    /// There is more upkeep to do.
+    busy: bool,
     _lock: Option<Flock<File>>,
 }
 
@@ -225,6 +267,7 @@ impl Worker {
         loop {
             match self.next() {
                 Next::Job(job) => self.work(job),
+                Next::Flows(rows) => self.desk.keep_flows(&rows),
                 Next::Round => {
                     self.follow();
                     if self.desk.look_around(event_time((self.clock)())) {
@@ -233,6 +276,7 @@ impl Worker {
                     if round.is_multiple_of(QUEUES) {
                         self.desk.report(event_time((self.clock)()));
                     }
+                    self.busy = self.desk.upkeep(event_time((self.clock)()));
                     round = round.wrapping_add(1);
                 }
                 Next::Stop => return self.desk.end(event_time((self.clock)())),
@@ -271,8 +315,15 @@ impl Worker {
                 }
                 return Next::Job(job);
             }
+            if let Some(rows) = inbox.flows.pop_front() {
+                inbox.flows_waiting -= rows.len();
+                return Next::Flows(rows);
+            }
             if inbox.stopping {
                 return Next::Stop;
+            }
+            if self.busy {
+                return Next::Round;
             }
             let (woken, waited) = self.shared.bell.wait_timeout(inbox, ROUND).unwrap_or_else(PoisonError::into_inner);
             inbox = woken;
@@ -285,6 +336,7 @@ impl Worker {
 
 enum Next {
     Job(Job),
+    Flows(Vec<FlowRow>),
     Round,
     Stop,
 }

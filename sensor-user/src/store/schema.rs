@@ -4,13 +4,13 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use super::{StoreError, flows};
 
 /// Marks the file as ours: "Leuk".
 const APPLICATION: i64 = 0x4c65_756b;
 
 /// Each brings the layout of its number, from 1, out of the one before. What is released never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&[&str]; 1] = [&[include_str!("schema/1.sql"), flows::SCHEMA]];
 
 /// Makes an open file a store: sets it up if it is new, migrates it if it is old.
 pub fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -33,7 +33,9 @@ pub fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // Another process may have done it meanwhile.
     let version: i64 = step.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
-        step.execute_batch(migration)?;
+        for part in *migration {
+            step.execute_batch(part)?;
+        }
     }
     step.pragma_update(None, "application_id", APPLICATION)?;
     step.pragma_update(None, "user_version", known.max(version))?;

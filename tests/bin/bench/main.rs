@@ -13,6 +13,7 @@ mod packets;
 mod poll;
 mod product;
 mod scores;
+mod store;
 
 mod report;
 mod turns;
@@ -52,6 +53,8 @@ enum Part {
     Product,
     /// A score, beside scikit-learn
     Scores,
+    /// The history of flows: what is written, what is asked
+    Store,
 }
 
 /// How often, and of which objects.
@@ -87,6 +90,7 @@ fn main() -> Result<()> {
             Part::Detection => detection::measure(&mut report),
             Part::Product => product::measure(&bench, &mut report)?,
             Part::Scores => scores::measure(&mut report)?,
+            Part::Store => store::measure(&mut report)?,
         }
     }
     if args.json {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
 use sensor_models::classifier::{Classifier, Decision};
-use sensor_models::{Baseline, Change};
+use sensor_models::{Baseline, Change, Mark};
 use serde_json::{Value, json};
 
 use super::{Chance, Finding};
@@ -180,6 +180,14 @@ impl Anomaly {
         }
         let view = record.view();
         self.learner.observe(&row, [view.client().addr, view.server().addr], record.last_seen, p_value);
+    }
+
+    /// Takes in a person's word about a flow, if it is one that only a person can tell from an ordinary one. Gives whether it
+    /// is.
+    pub fn mark(&mut self, mark: Mark, vector: &FlowVector) -> bool {
+        let row = model_input(vector);
+        let p_value = self.learner.baseline().and_then(|baseline| self.learner.p_value(&row, baseline.score(&row)));
+        p_value.is_none_or(|p_value| p_value < self.params.learn.alert_level) && self.learner.mark(mark, &row).is_ok()
     }
 
     /// Reports hosts whose rare flows exceed chance. `involved` tells whether an address is part of an incident: what it

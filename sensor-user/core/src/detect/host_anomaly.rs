@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::abi::Addr;
-use sensor_models::Baseline;
+use sensor_models::{Baseline, Mark};
 use serde_json::{Value, json};
 
 use super::{Chance, Finding};
@@ -151,6 +151,11 @@ impl HostAnomaly {
         } else {
             self.passed_over += 1;
         }
+    }
+
+    /// Takes in a person's word about a minute of a host.
+    pub fn mark(&mut self, mark: Mark, vector: &HostVector) -> bool {
+        self.learner.mark(mark, &model_input(vector)).is_ok()
     }
 
     fn score(&mut self, window: &HostWindow) {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use crate::detect::{Finding, MINUTE};
-use crate::features::host::{self, HostWindow};
+use crate::features::host::{self, HostVector, HostWindow};
 use crate::flow::FlowTable;
-use crate::incident::{COVERAGE, IncidentEvent, P_VALUE};
+use crate::incident::{COVERAGE, Incident, IncidentEvent, P_VALUE};
 use crate::time::Timestamp;
 
 /// Incidents of a tick for which examples of flows are looked for: it takes a look at every flow.
@@ -67,6 +67,12 @@ impl Engine {
             }
         });
     }
+}
+
+/// The last minute of the host that an incident is about, if it tells of one.
+pub(super) fn minute_of(incident: &Incident) -> Option<HostVector> {
+    let told = incident.evidence.get("host_60s")?.as_object()?;
+    Some(host::COLUMNS.map(|name| told.get(name).and_then(Value::as_f64).unwrap_or(0.0) as f32))
 }
 
 /// The columns of a window that are not zero, by name.

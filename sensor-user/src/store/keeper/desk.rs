@@ -8,12 +8,15 @@ use sensor_core::time::Timestamp;
 use tracing::{error, info};
 
 use super::decisions::{Decisions, Follower};
-use super::tell_left;
+use super::{Keep, tell_left};
 use crate::export::prometheus::{Metrics, StoreLoss};
+use crate::store::flows::{self, FlowRow, Upkeep};
 use crate::store::{Event, Queue, Settlement, Store, StoreError};
 
 /// Events that are kept in memory while the disk fails.
 const SPARE: u64 = 16_384;
+/// Rounds between two looks at what is old enough to be forgotten.
+const FORGET: u32 = 600;
 /// Rounds between two attempts to write to a disk that has failed.
 const PATIENCE: u32 = 5;
 
@@ -32,6 +35,7 @@ pub struct Desk {
     /// What became of events on the disk and could not be written.
     unsettled: Vec<Settlement>,
     sinks: Vec<String>,
+    keep: Keep,
     metrics: Arc<Metrics>,
     version: i64,
     follower: Follower,
@@ -43,6 +47,7 @@ impl Desk {
     pub(super) fn new(
         place: Option<PathBuf>,
         disk: Result<Store, StoreError>,
+        keep: Keep,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let (disk, trouble) = match disk {
@@ -62,6 +67,7 @@ impl Desk {
             last: 0,
             unsettled: Vec::new(),
             sinks: Vec::new(),
+            keep,
             metrics,
             version: 0,
             follower: Follower::default(),
@@ -199,6 +205,30 @@ impl Desk {
             }
         }
         let _ = self.spare.remember(sink, about, value);
+    }
+
+    pub(super) fn keep_flows(&mut self, rows: &[FlowRow]) {
+        if let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) {
+            match flows::append(disk.database(), rows) {
+                Ok(()) => return,
+                Err(error) => self.fail(&error),
+            }
+        }
+        self.metrics.store().lost(StoreLoss::Flows, rows.len() as u64);
+    }
+
+    /// A step of upkeep. Gives whether there is more to do at once.
+    pub(super) fn upkeep(&mut self, now: Timestamp) -> bool {
+        let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) else { return false };
+        let forgets = self.rounds.is_multiple_of(FORGET);
+        let done = flows::upkeep(disk.database(), now, &self.keep.flows).and_then(|step| {
+            let more = forgets && disk.forget_older(self.keep.incidents, now)?;
+            Ok(more || step != Upkeep::Idle)
+        });
+        done.unwrap_or_else(|error| {
+            self.fail(&error);
+            false
+        })
     }
 
     /// What people have decided since the last call.
