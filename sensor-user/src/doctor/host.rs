@@ -11,6 +11,7 @@ use sensor_core::time::Timestamp;
 use super::Check;
 use crate::config::Config;
 use crate::notify::http;
+use crate::store::{Store, StoreError};
 
 const AREA: &str = "host";
 /// 2024-01-01; a clock before it was never set.
@@ -19,6 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub async fn checks(config: &Config, now: SystemTime) -> Vec<Check> {
     let mut checks = vec![clock(now, is_synchronised()), state_dir(&config.state_dir)];
+    checks.extend(store(&config.state_dir));
     if let Some(path) = &config.log_file {
         checks.push(log_file(path));
     }
@@ -61,6 +63,25 @@ fn state_dir(dir: &Path) -> Check {
         Some(found) if found == dir => check(format!("{}, writable", dir.display())),
         Some(_) => check(format!("{}, will be created", dir.display())),
         None => check(format!("{} is nowhere", dir.display())).fail(advice),
+    }
+}
+
+/// The store of an earlier run, if there is one.
+fn store(dir: &Path) -> Option<Check> {
+    let check = |found: String| Check::ok(AREA, "store", found);
+    match Store::open_existing(dir).and_then(|store| Ok((store.size()?, store.queues()?))) {
+        Err(StoreError::Missing(_)) => None,
+        Err(error) => Some(check(error.to_string()).fail("`leuko run` cannot keep incidents there")),
+        Ok((octets, queues)) => {
+            let (waiting, dead) =
+                queues.iter().fold((0, 0), |(waiting, dead), queue| (waiting + queue.pending, dead + queue.dead));
+            let check = check(format!("{octets} octets, {waiting} events wait in the outbox, {dead} were given up"));
+            Some(if dead > 0 {
+                check.warn("`leuko notify dead` shows them, `leuko notify resend` tries again")
+            } else {
+                check
+            })
+        }
     }
 }
 

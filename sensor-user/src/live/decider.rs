@@ -3,7 +3,7 @@
 use sensor_core::engine::Engine;
 use sensor_core::incident::suppress::Rule;
 use sensor_models::Mark;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::config::suppress::Suppress;
 use crate::store::Verdict;
@@ -22,7 +22,7 @@ impl Decider {
     pub fn apply(&self, engine: &mut Engine) {
         let decided = self.keeper.decisions();
         if let Some(rules) = decided.rules {
-            info!(rules = rules.len(), "rules of what is not reported");
+            debug!(rules = rules.len(), "rules of what is not reported");
             engine.suppress(self.fixed.iter().cloned().chain(rules.iter().map(Suppress::rule)).collect());
         }
         for Judged { incident, verdict, flows } in &decided.judged {

@@ -152,8 +152,8 @@ impl<S: Sink> Courier<S> {
         match self.pace.permit(rest.len(), urgent, Instant::now()) {
             Permit::Messages(count) => {
                 for event in wanted.iter().take(count) {
-                    if self.send(std::slice::from_ref(event), false).await == Step::Stop || self.failing.is_some() {
-                        break;
+                    if self.send(std::slice::from_ref(event), false).await == Step::Stop {
+                        return Step::Stop;
                     }
                     if self.done < event.seq {
                         break;
