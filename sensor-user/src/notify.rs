@@ -4,9 +4,11 @@
 //! [courier] of its own, so that one that is slow or dead delays nobody else.
 
 pub mod alertmanager;
+pub mod auth;
 mod courier;
 pub mod http;
 mod pace;
+pub mod post;
 pub mod retry;
 mod sink;
 pub mod telegram;
