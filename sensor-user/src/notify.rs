@@ -4,19 +4,31 @@
 //! [courier] of its own, so that one that is slow or dead delays nobody else.
 
 pub mod alertmanager;
+pub mod auth;
 mod courier;
+pub mod discord;
 pub mod http;
+pub mod mattermost;
+pub mod ntfy;
+pub mod otlp;
 mod pace;
+pub mod post;
 pub mod retry;
 pub mod sample;
 mod sink;
+pub mod slack;
 pub mod telegram;
 pub mod template;
 mod terms;
 pub mod text;
 pub mod value;
 pub mod view;
+pub mod webhook;
 
+#[cfg(test)]
+mod hook_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -35,13 +47,19 @@ use tokio::time::timeout;
 
 use self::alertmanager::{Alertmanager, AlertmanagerConfig};
 use self::courier::Courier;
+use self::discord::{Discord, DiscordConfig};
+use self::mattermost::{Mattermost, MattermostConfig};
+use self::ntfy::{Ntfy, NtfyConfig};
+use self::otlp::{Otlp, OtlpConfig};
 use self::retry::Retry;
 pub use self::sink::{Kind, Outcome, Refusal, Sink};
+use self::slack::{Slack, SlackConfig};
 use self::telegram::TelegramConfig;
 use self::template::Templates;
 pub use self::terms::{RateLimit, SinkName, Terms};
 use self::value::{HttpUrl, Period};
 use self::view::Author;
+use self::webhook::{Webhook, WebhookConfig};
 use crate::export::prometheus::Metrics;
 use crate::store::keeper::Keeper;
 use crate::terminal::Status;
@@ -62,9 +80,27 @@ pub struct NotifyConfig {
     /// Any number of Alertmanagers; a cluster's members are all listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alertmanager: Vec<AlertmanagerConfig>,
+    /// Webhooks of any number of Discord channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discord: Vec<DiscordConfig>,
+    /// Webhooks of any number of Mattermost channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mattermost: Vec<MattermostConfig>,
+    /// Any number of topics of ntfy servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ntfy: Vec<NtfyConfig>,
+    /// Any number of OpenTelemetry collectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub otlp: Vec<OtlpConfig>,
+    /// Webhooks of any number of Slack channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slack: Vec<SlackConfig>,
     /// One bot that writes to any number of chats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telegram: Option<TelegramConfig>,
+    /// Any number of programs that take JSON.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhook: Vec<WebhookConfig>,
 }
 
 impl NotifyConfig {
@@ -125,6 +161,7 @@ impl Sinks {
             this.add(Kind::Alertmanager, sink, terms)?;
             this.endpoints.insert(one.url.endpoint());
         }
+        this.hooks(config, wiring, &templates)?;
         if let Some(bot) = &config.telegram {
             this.endpoints.insert(bot.api_base.endpoint());
             for (name, sink) in telegram::build(bot, wiring, &templates).context("set up Telegram")? {
@@ -132,6 +169,43 @@ impl Sinks {
             }
         }
         Ok(this)
+    }
+
+    /// Those that are told by one HTTP request.
+    fn hooks(&mut self, config: &NotifyConfig, wiring: &Wiring, templates: &Arc<Templates>) -> Result<()> {
+        for one in &config.discord {
+            let name = self.name(Kind::Discord, &one.terms);
+            let built = Discord::build(one, &name, wiring, templates);
+            let (sink, endpoint) = built.with_context(|| format!("set up {name}"))?;
+            self.endpoints.insert(endpoint);
+            self.add_called(name, sink, one.terms.clone())?;
+        }
+        for one in &config.mattermost {
+            let (sink, endpoint) = Mattermost::build(one, wiring, templates).context("set up Mattermost")?;
+            self.endpoints.insert(endpoint);
+            self.add(Kind::Mattermost, sink, one.terms.clone())?;
+        }
+        for one in &config.ntfy {
+            let sink = Ntfy::build(one, wiring, templates).with_context(|| format!("set up ntfy at {}", one.url))?;
+            self.endpoints.insert(one.url.endpoint());
+            self.add(Kind::Ntfy, sink, one.terms.clone())?;
+        }
+        for one in &config.otlp {
+            let sink = Otlp::build(one, wiring).with_context(|| format!("set up OTLP at {}", one.url))?;
+            self.endpoints.insert(one.url.endpoint());
+            self.add(Kind::Otlp, sink, one.terms.clone())?;
+        }
+        for one in &config.slack {
+            let (sink, endpoint) = Slack::build(one, wiring, templates).context("set up Slack")?;
+            self.endpoints.insert(endpoint);
+            self.add(Kind::Slack, sink, one.terms.clone())?;
+        }
+        for one in &config.webhook {
+            let (sink, endpoint) = Webhook::build(one, wiring, templates).context("set up a webhook")?;
+            self.endpoints.insert(endpoint);
+            self.add(Kind::Webhook, sink, one.terms.clone())?;
+        }
+        Ok(())
     }
 
     /// What they are called, in the outbox and in metrics.
@@ -158,14 +232,18 @@ impl Sinks {
         self.endpoints.iter().cloned().collect()
     }
 
-    /// By the name of its table, else by its kind: `webhook`, `webhook-2`, ...
     fn add<S: Sink>(&mut self, kind: Kind, sink: S, terms: Terms) -> Result<()> {
-        let name = terms.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_else(|| {
+        let name = self.name(kind, &terms);
+        self.add_called(name, sink, terms)
+    }
+
+    /// The name of a table, else that of its kind: `webhook`, `webhook-2`, ...
+    fn name(&self, kind: Kind, terms: &Terms) -> String {
+        terms.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_else(|| {
             let numbered = (2..).map(|number| format!("{}-{number}", kind.as_str()));
             let mut names = std::iter::once(kind.as_str().to_owned()).chain(numbered);
             names.find(|name| !self.names.contains(name)).expect("there is always a number")
-        });
-        self.add_called(name, sink, terms)
+        })
     }
 
     fn add_called<S: Sink>(&mut self, name: String, sink: S, terms: Terms) -> Result<()> {

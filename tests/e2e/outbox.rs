@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use leuko::store::Store;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
 use support::{Guard, Need, require, run_timeout, until};
 
 use self::flaky::{Flaky, Random, Taken};
@@ -34,13 +35,10 @@ fn every_incident_reaches_every_sink_whatever_is_killed_and_fails() -> Result<()
     fs::write(&config, SINKS.replace("URL", &receiver.url()).replace("EVE", &eve.display().to_string()))?;
     let mut random = Random::new(7);
     for kill in 0..KILLS {
-        let mut child =
-            storm(&config, dir.path(), kill).stderr(Stdio::inherit()).spawn().context("start the sensor")?;
+        let mut sensor = Guard::spawn(storm(&config, dir.path(), kill))?;
         sleep(Duration::from_millis(100 + random.below(400)));
-        ensure!(child.try_wait()?.is_none(), "the sensor has ended by itself");
-        // SIGKILL.
-        child.kill()?;
-        child.wait()?;
+        ensure!(sensor.ended().is_none(), "the sensor has ended by itself: {}", sensor.log());
+        sensor.signal(Signal::SIGKILL)?;
     }
     let killed = receiver.taken().len();
     let drained = run_timeout(storm(&config, dir.path(), KILLS).arg("drain"), Duration::from_secs(200))?.success()?;

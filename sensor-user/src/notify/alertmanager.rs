@@ -16,16 +16,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use reqwest::{Client, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use self::board::{Board, Entry, Key};
+pub use super::auth::AuthConfig;
+use super::auth::{Auth, RawBasic};
+use super::post::{Poster, key_of};
 use super::sink::{Refusal, Sink};
 use super::terms::{Terms, table};
 use super::value::{HttpUrl, Period};
 use super::view::Author;
-use super::{Clock, Wiring, http, text};
-use crate::secret::{Secret, SecretError, SecretSource};
+use super::{Clock, Wiring, http};
+use crate::secret::Secret;
 use crate::store::Event;
 
 /// Wait before a refresh that failed is repeated.
@@ -47,20 +49,6 @@ pub struct AlertmanagerConfig {
     pub terms: Terms,
 }
 
-/// HTTP authentication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthConfig {
-    /// `basic_auth = { username = "...", password_file = "..." }`.
-    Basic {
-        /// Sent in the clear to whoever asks, so not a secret.
-        username: String,
-        /// The password.
-        password: SecretSource,
-    },
-    /// `bearer_token` or `bearer_token_file`.
-    Bearer(SecretSource),
-}
-
 table! {
     RawConfig {
         url: HttpUrl,
@@ -77,16 +65,6 @@ table! {
     }
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawBasic {
-    username: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<Secret>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password_file: Option<PathBuf>,
-}
-
 fn default_resend() -> Period {
     Period::from_secs(60)
 }
@@ -96,70 +74,26 @@ impl TryFrom<RawConfig> for AlertmanagerConfig {
 
     fn try_from(raw: RawConfig) -> Result<Self, String> {
         let terms = raw.terms(Terms::usual());
-        let named = |name: &str, error: SecretError| format!("{name}: {error}");
-        let bearer = SecretSource::of(raw.bearer_token, raw.bearer_token_file)
-            .map_err(|error| named("bearer_token", error))?
-            .map(AuthConfig::Bearer);
-        let basic = match raw.basic_auth {
-            None => None,
-            Some(basic) => {
-                let password = SecretSource::of(basic.password, basic.password_file)
-                    .map_err(|error| named("basic_auth.password", error))?
-                    .ok_or("basic_auth needs a password or a password_file")?;
-                Some(AuthConfig::Basic { username: basic.username, password })
-            }
-        };
-        if bearer.is_some() && basic.is_some() {
-            return Err("basic_auth and bearer_token exclude each other".to_owned());
-        }
-        Ok(Self { url: raw.url, auth: basic.or(bearer), ca_file: raw.ca_file, resend: raw.resend, terms })
+        let auth = AuthConfig::of(raw.basic_auth, raw.bearer_token, raw.bearer_token_file)?;
+        Ok(Self { url: raw.url, auth, ca_file: raw.ca_file, resend: raw.resend, terms })
     }
 }
 
 impl From<AlertmanagerConfig> for RawConfig {
     fn from(config: AlertmanagerConfig) -> Self {
-        let mut raw = Self::of(config.terms, config.url, None, None, None, config.ca_file, config.resend);
-        match config.auth {
-            None => {}
-            Some(AuthConfig::Basic { username, password }) => {
-                let (password, password_file) = password.into_settings();
-                raw.basic_auth = Some(RawBasic { username, password, password_file });
-            }
-            Some(AuthConfig::Bearer(token)) => (raw.bearer_token, raw.bearer_token_file) = token.into_settings(),
-        }
-        raw
-    }
-}
-
-enum Auth {
-    Basic(String, Secret),
-    Bearer(Secret),
-}
-
-impl Auth {
-    fn load(config: &AuthConfig) -> Result<Self, SecretError> {
-        Ok(match config {
-            AuthConfig::Basic { username, password } => Self::Basic(username.clone(), password.load()?),
-            AuthConfig::Bearer(token) => Self::Bearer(token.load()?),
-        })
-    }
-
-    fn secret(&self) -> &Secret {
-        match self {
-            Self::Basic(_, secret) | Self::Bearer(secret) => secret,
-        }
+        let (basic, token, token_file) = AuthConfig::into_settings(config.auth);
+        Self::of(config.terms, config.url, basic, token, token_file, config.ca_file, config.resend)
     }
 }
 
 /// Keeps one Alertmanager informed.
 pub struct Alertmanager {
-    client: Client,
+    poster: Poster,
     url: String,
-    auth: Option<Auth>,
+    auth: Auth,
     author: Author,
     clock: Clock,
     resend: Duration,
-    timeout: Duration,
     send_resolved: bool,
     board: Board,
 }
@@ -170,41 +104,24 @@ impl Alertmanager {
     /// # Errors
     /// When a secret or a certificate cannot be read.
     pub fn build(config: &AlertmanagerConfig, wiring: &Wiring) -> Result<(Self, Terms)> {
+        let auth = Auth::load(config.auth.as_ref())?;
+        let client = http::client_for(&config.url, config.ca_file.as_deref())?;
         let this = Self {
-            client: http::client_for(&config.url, config.ca_file.as_deref())?,
+            poster: Poster::new(client, config.terms.timeout.get(), auth.secret()),
             url: config.url.join("/api/v2/alerts"),
-            auth: config.auth.as_ref().map(Auth::load).transpose()?,
+            auth,
             author: wiring.author.clone(),
             clock: wiring.clock.clone(),
             resend: config.resend.get(),
-            timeout: config.terms.timeout.get(),
             send_resolved: config.terms.send_resolved,
             board: Board::default(),
         };
         Ok((this, Terms { send_resolved: true, ..config.terms.clone() }))
     }
 
-    async fn post(&self, alerts: &[wire::Alert]) -> Result<(), Refusal> {
-        let request = self.client.post(&self.url).timeout(self.timeout).json(alerts);
-        let request = match &self.auth {
-            None => request,
-            Some(Auth::Basic(username, password)) => request.basic_auth(username, Some(password.expose())),
-            Some(Auth::Bearer(token)) => request.bearer_auth(token.expose()),
-        };
-        let hidden = |why: &str| self.auth.as_ref().map_or_else(|| why.to_owned(), |auth| auth.secret().redact(why));
-        let answer = request.send().await.map_err(|error| Refusal::later(hidden(&http::describe(error))))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = http::body(answer).await.unwrap_or_default();
-        let why = hidden(&format!("{status}: {}", text::clip(text::plain(body.trim()).trim(), 300)));
-        Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::Credentials(why),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Refusal::later(why),
-            status if status.is_server_error() => Refusal::later(why),
-            _ => Refusal::Never(why),
-        })
+    async fn post(&self, alerts: &[wire::Alert], key: Option<&str>) -> Result<(), Refusal> {
+        let request = self.auth.sign(self.poster.client().post(&self.url).json(alerts));
+        self.poster.send(request, key).await.map(drop)
     }
 
     fn alerts<'a>(&self, entries: impl Iterator<Item = (&'a Key, &'a Entry)>) -> Vec<wire::Alert> {
@@ -223,7 +140,7 @@ impl Sink for Alertmanager {
         let told = board.of(&touched).filter(|(_, entry)| self.send_resolved || entry.ended.is_none() || !entry.seen);
         let alerts = self.alerts(told);
         if !alerts.is_empty() {
-            self.post(&alerts).await?;
+            self.post(&alerts, Some(&key_of(events, "batch"))).await?;
         }
         board.taken(&touched, self.send_resolved);
         self.board = board;
@@ -240,7 +157,7 @@ impl Sink for Alertmanager {
         if alerts.is_empty() {
             return Some(self.resend);
         }
-        match self.post(&alerts).await {
+        match self.post(&alerts, None).await {
             Ok(()) => {
                 self.board.repeated();
                 Some(self.resend)

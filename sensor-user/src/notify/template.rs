@@ -3,7 +3,8 @@
 //! A template is called `<sink>.<part>.<format>`, such as `telegram.message.html`; the format decides how values are escaped.
 //! A file of that name in the user's folder takes the place of the built-in one.
 
-mod escape;
+pub(super) mod escape;
+pub(super) mod fit;
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +29,21 @@ macro_rules! builtin {
 }
 
 /// Every template, in English and Spanish.
-const BUILTIN: &[(&str, [&str; 2])] = &builtin!["telegram.digest.html", "telegram.message.html", "telegram.over.html"];
+const BUILTIN: &[(&str, [&str; 2])] = &builtin![
+    "discord.digest.md",
+    "discord.message.md",
+    "mattermost.digest.md",
+    "mattermost.message.md",
+    "ntfy.digest.txt",
+    "ntfy.message.txt",
+    "slack.digest.mrkdwn",
+    "slack.message.mrkdwn",
+    "telegram.digest.html",
+    "telegram.message.html",
+    "telegram.over.html",
+    "webhook.digest.json",
+    "webhook.event.json",
+];
 
 /// The templates of one sensor.
 #[derive(Debug)]
@@ -45,6 +60,7 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(escape::of_name);
         environment.set_formatter(escape::write);
+        escape::add_filters(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_trim_blocks(true);

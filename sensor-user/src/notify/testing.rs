@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use prometheus::Registry;
 use sensor_core::incident::{Change, Class, Incident, IncidentEvent, Language, Severity};
@@ -23,20 +23,27 @@ use super::retry::Retry;
 use super::view::Author;
 use super::{Notifier, NotifyConfig, Outcome, Sinks, Wiring};
 use crate::export::prometheus::{Metrics, Vocabulary};
+use crate::store::Event;
 use crate::store::keeper::{Keep, Keeper, Running};
 
 /// What a fake receiver got.
 #[derive(Clone, Debug)]
 pub struct Post {
+    pub method: Method,
     pub path: String,
+    pub query: String,
     pub headers: HeaderMap,
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
     pub at: Instant,
 }
 
 /// What a fake receiver does.
 pub enum Answer {
     Json(u16, Value),
+    /// With a header.
+    With(u16, (&'static str, &'static str), Value),
     Never,
 }
 
@@ -54,9 +61,16 @@ impl Fake {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let posts = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&posts);
-        let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
-            let body = serde_json::from_slice(&body).unwrap();
-            let post = Post { path: uri.path().to_owned(), headers, body, at: Instant::now() };
+        let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| async move {
+            let post = Post {
+                method,
+                path: uri.path().to_owned(),
+                query: uri.query().unwrap_or_default().to_owned(),
+                headers,
+                body: serde_json::from_slice(&body).unwrap(),
+                text: String::from_utf8(body.to_vec()).unwrap(),
+                at: Instant::now(),
+            };
             let number = {
                 let mut posts = record.lock().unwrap();
                 posts.push(post.clone());
@@ -64,6 +78,7 @@ impl Fake {
             };
             match answer(number, &post) {
                 Answer::Json(status, body) => reply(status, &body),
+                Answer::With(status, header, body) => ([header], reply(status, &body)).into_response(),
                 Answer::Never => std::future::pending().await,
             }
         };
@@ -206,6 +221,12 @@ pub fn incident(id: &str) -> Incident {
         summary: "203.0.113.5 probed 812 ports of 192.0.2.10 <tcp> & more".to_owned(),
         evidence: [("ports".to_owned(), json!(812)), ("failed_ratio".to_owned(), json!(0.9876))].into(),
     }
+}
+
+/// An event as the store keeps it, the `n`th of its incident.
+pub fn kept(change: Change, n: u32, incident: Incident) -> Event {
+    let at = incident.last_seen;
+    Event { seq: i64::from(n), n, change, rose: false, told: n > 1, at, kept_at: at, incident }
 }
 
 /// What this thread logs, at every level, until the guard is dropped.

@@ -1,10 +1,14 @@
 //! Settings that are checked while the configuration is read, so that its errors point at the line.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+
+use crate::secret::{Secret, SecretSource};
 
 /// An `http` or `https` address without credentials, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,12 @@ impl HttpUrl {
     pub fn endpoint(&self) -> (String, u16) {
         let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
         (host.to_owned(), self.0.port_or_known_default().unwrap_or(443))
+    }
+
+    /// Whether it says more than a server.
+    #[must_use]
+    pub fn has_path(&self) -> bool {
+        self.0.path() != "/"
     }
 
     /// Whether requests are encrypted, and the server's certificate is therefore needed.
@@ -59,6 +69,84 @@ impl From<HttpUrl> for String {
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// An `http` or `https` address that is a secret: whoever knows it may post there. It may have a query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookUrl(Url);
+
+impl WebhookUrl {
+    /// What the settings `url` and `url_file` of a table say.
+    ///
+    /// # Errors
+    /// Both are set, or none.
+    pub fn source(url: Option<Secret>, url_file: Option<PathBuf>) -> Result<SecretSource, String> {
+        let source = SecretSource::of(url, url_file).map_err(|error| format!("url: {error}"))?;
+        source.ok_or_else(|| "a url or a url_file is needed".to_owned())
+    }
+
+    /// Reads the address.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none; which does not print it.
+    pub fn load(source: &SecretSource) -> Result<Self> {
+        let secret = source.load().context("read the url")?;
+        Self::of(&secret).map_err(anyhow::Error::msg).context("the url cannot be used")
+    }
+
+    fn of(secret: &Secret) -> Result<Self, String> {
+        let url = Url::parse(secret.expose()).map_err(|error| format!("not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("not a URL of the form https://host/path".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err("a URL to post to has no user name, no password and no fragment".to_owned());
+        }
+        Ok(Self(url))
+    }
+
+    /// The server, which is no secret.
+    #[must_use]
+    pub fn server(&self) -> HttpUrl {
+        HttpUrl::try_from(self.0.origin().ascii_serialization()).expect("the origin of an HTTP URL is one")
+    }
+
+    /// The address itself, to post to.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// This address with segments appended to its path, and a setting to its query.
+    #[must_use]
+    pub fn with(&self, segments: &[&str], setting: Option<(&str, &str)>) -> Url {
+        let mut url = self.0.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        if let Some((name, value)) = setting {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        url
+    }
+
+    /// What must not be printed: the address, its path, and what in it is long enough to be a token.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        const TOKEN: usize = 12;
+        let segments = self.0.path_segments().into_iter().flatten().map(ToOwned::to_owned);
+        let settings = self.0.query_pairs().map(|(_, value)| value.into_owned());
+        let tokens = segments.chain(settings).filter(|part| part.len() >= TOKEN);
+        let whole = [self.0.as_str(), self.0.path(), self.0.query().unwrap_or_default()].map(ToOwned::to_owned);
+        let parts = whole.into_iter().filter(|part| part != "/").chain(tokens);
+        parts.filter_map(|part| Secret::try_from(part).ok()).collect()
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/***", self.server())
     }
 }
 
@@ -164,6 +252,23 @@ mod tests {
         for text in ["", "am:9093", "ftp://am", "http://", "http://u:hunter2@am", "http://am?x=1", "http://am#x"] {
             let error = HttpUrl::try_from(text.to_owned()).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn webhook_url_keeps_its_query_and_its_secret() {
+        let of = |text: &str| WebhookUrl::of(&Secret::try_from(text.to_owned()).unwrap());
+        let url = of("https://hooks.example:8443/api/webhooks/1/hunter2hunter2?thread_id=7").unwrap();
+        assert_eq!(
+            url.with(&["messages", "5"], Some(("wait", "true"))).as_str(),
+            "https://hooks.example:8443/api/webhooks/1/hunter2hunter2/messages/5?thread_id=7&wait=true"
+        );
+        assert_eq!(url.server().endpoint(), ("hooks.example".to_owned(), 8443));
+        assert!(!format!("{url:?}").contains("hunter2"));
+        let echo = "no /api/webhooks/1/hunter2hunter2 (hunter2hunter2)";
+        assert!(!url.secrets().iter().fold(echo.to_owned(), |text, one| one.redact(&text)).contains("hunter2"));
+        for text in ["hunter2", "ftp://am/hunter2", "http://u:hunter2@am", "http://am/hunter2#x"] {
+            assert!(!of(text).unwrap_err().contains("hunter2"));
         }
     }
 
