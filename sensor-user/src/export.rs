@@ -1,4 +1,5 @@
 //! What other systems read from the sensor.
 
+pub mod eve;
 pub mod flows;
 pub mod prometheus;

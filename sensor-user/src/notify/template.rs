@@ -28,7 +28,18 @@ macro_rules! builtin {
 }
 
 /// Every template, in English and Spanish.
-const BUILTIN: &[(&str, [&str; 2])] = &builtin!["telegram.digest.html", "telegram.message.html", "telegram.over.html"];
+const BUILTIN: &[(&str, [&str; 2])] = &builtin![
+    "email.digest.html",
+    "email.digest.txt",
+    "email.digest_subject.txt",
+    "email.message.html",
+    "email.message.txt",
+    "email.subject.txt",
+    "syslog.message.txt",
+    "telegram.digest.html",
+    "telegram.message.html",
+    "telegram.over.html",
+];
 
 /// The templates of one sensor.
 #[derive(Debug)]
