@@ -1,5 +1,6 @@
 //! What other systems read from the sensor.
 
+pub mod eve;
 pub mod flows;
 pub mod parquet;
 pub mod prometheus;

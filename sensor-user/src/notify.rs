@@ -7,6 +7,8 @@ pub mod alertmanager;
 pub mod auth;
 mod courier;
 pub mod discord;
+pub mod email;
+pub mod eve;
 pub mod http;
 pub mod mattermost;
 pub mod ntfy;
@@ -17,6 +19,7 @@ pub mod retry;
 pub mod sample;
 mod sink;
 pub mod slack;
+pub mod syslog;
 pub mod telegram;
 pub mod template;
 mod terms;
@@ -48,12 +51,15 @@ use tokio::time::timeout;
 use self::alertmanager::{Alertmanager, AlertmanagerConfig};
 use self::courier::Courier;
 use self::discord::{Discord, DiscordConfig};
+use self::email::{Email, EmailConfig};
+use self::eve::{Eve, EveConfig, EveFile};
 use self::mattermost::{Mattermost, MattermostConfig};
 use self::ntfy::{Ntfy, NtfyConfig};
 use self::otlp::{Otlp, OtlpConfig};
 use self::retry::Retry;
 pub use self::sink::{Kind, Outcome, Refusal, Sink};
 use self::slack::{Slack, SlackConfig};
+use self::syslog::{Syslog, SyslogConfig};
 use self::telegram::TelegramConfig;
 use self::template::Templates;
 pub use self::terms::{RateLimit, SinkName, Terms};
@@ -95,6 +101,15 @@ pub struct NotifyConfig {
     /// Webhooks of any number of Slack channels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slack: Vec<SlackConfig>,
+    /// Any number of sets of mailboxes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<EmailConfig>,
+    /// Any number of files as Suricata writes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub eve: Vec<EveConfig>,
+    /// Any number of syslog daemons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub syslog: Vec<SyslogConfig>,
     /// One bot that writes to any number of chats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telegram: Option<TelegramConfig>,
@@ -135,6 +150,7 @@ pub struct Sinks {
     sinks: Vec<Ready>,
     names: BTreeSet<String>,
     endpoints: BTreeSet<(String, u16)>,
+    eve: Vec<EveFile>,
 }
 
 /// Starts the courier of a sink.
@@ -154,7 +170,7 @@ impl Sinks {
     /// When a secret, a certificate or a template cannot be used, or two sinks are called alike.
     pub fn build(config: &NotifyConfig, wiring: &Wiring) -> Result<Self> {
         let templates = Arc::new(Templates::load(config.templates.as_deref(), wiring.author.language)?);
-        let mut this = Self { sinks: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new() };
+        let mut this = Self { sinks: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new(), eve: Vec::new() };
         for one in &config.alertmanager {
             let (sink, terms) =
                 Alertmanager::build(one, wiring).with_context(|| format!("set up the Alertmanager at {}", one.url))?;
@@ -162,6 +178,27 @@ impl Sinks {
             this.endpoints.insert(one.url.endpoint());
         }
         this.hooks(config, wiring, &templates)?;
+        for one in &config.email {
+            let sink =
+                Email::build(one, wiring, &templates).with_context(|| format!("set up e-mail by {}", one.host))?;
+            this.add(Kind::Email, sink, one.terms.clone())?;
+            this.endpoints.insert((one.host.clone(), one.port));
+        }
+        for (index, one) in config.eve.iter().enumerate() {
+            if config.eve[..index].iter().any(|other| other.file == one.file) {
+                bail!("two tables of [[notify.eve]] write {}: one is enough", one.file.display());
+            }
+            let (sink, file) =
+                Eve::build(one, wiring).with_context(|| format!("set up the EVE file {}", one.file.display()))?;
+            this.add(Kind::Eve, sink, one.terms.clone())?;
+            this.eve.push(file);
+        }
+        for one in &config.syslog {
+            let sink =
+                Syslog::build(one, wiring, &templates).with_context(|| format!("set up syslog to {}", one.address))?;
+            this.add(Kind::Syslog, sink, one.terms.clone())?;
+            this.endpoints.extend(one.address.endpoint());
+        }
         if let Some(bot) = &config.telegram {
             this.endpoints.insert(bot.api_base.endpoint());
             for (name, sink) in telegram::build(bot, wiring, &templates).context("set up Telegram")? {
@@ -230,6 +267,12 @@ impl Sinks {
     #[must_use]
     pub fn endpoints(&self) -> Vec<(String, u16)> {
         self.endpoints.iter().cloned().collect()
+    }
+
+    /// The EVE files, for flows and counters.
+    #[must_use]
+    pub fn eve_files(&self) -> Vec<EveFile> {
+        self.eve.clone()
     }
 
     fn add<S: Sink>(&mut self, kind: Kind, sink: S, terms: Terms) -> Result<()> {

@@ -88,7 +88,7 @@ impl Tool {
     }
 }
 
-const TOOLS: [Tool; 21] = [
+const TOOLS: [Tool; 23] = [
     Tool { programs: &["ip"], package: "iproute2" },
     Tool { programs: &["ethtool"], package: "ethtool" },
     Tool { programs: &["bpftool"], package: "bpftool" },
@@ -110,6 +110,9 @@ const TOOLS: [Tool; 21] = [
     Tool { programs: &["prometheus"], package: "prometheus" },
     Tool { programs: &["prometheus-alertmanager", "alertmanager"], package: "prometheus-alertmanager" },
     Tool { programs: &["amtool"], package: "prometheus-alertmanager" },
+    // With the Python of the system, which has the library.
+    Tool { programs: &["aiosmtpd"], package: "python3-aiosmtpd" },
+    Tool { programs: &["rsyslogd"], package: "rsyslog" },
 ];
 
 fn install_compiler() -> Result<()> {
