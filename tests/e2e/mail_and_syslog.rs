@@ -13,7 +13,7 @@ use leuko::export::prometheus::{Metrics, Vocabulary};
 use leuko::notify::retry::Retry;
 use leuko::notify::view::Author;
 use leuko::notify::{Notifier, NotifyConfig, Sinks, Wiring};
-use leuko::store::keeper::{Keeper, Running};
+use leuko::store::keeper::{Keep, Keeper, Running};
 use sensor_core::incident::{Change, Class, Incident, IncidentEvent, Language, Severity};
 use sensor_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Teller {
         let config: NotifyConfig = serde_json::from_value(config)?;
         let state = TempDir::with_prefix("leuko-state-")?;
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new(), &Vocabulary::default())?);
-        let store = Keeper::start(state.path(), Arc::clone(&metrics), Arc::new(now))?;
+        let store = Keeper::start(state.path(), Keep::default(), Arc::clone(&metrics), Arc::new(now))?;
         let keeper = store.keeper();
         let author = Author { sensor: "cortafuegos ñ".to_owned(), language: Language::Es, dashboard: None };
         let retry = Retry { first: Duration::from_millis(50), longest: Duration::from_millis(200) };

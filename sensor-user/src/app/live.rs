@@ -24,11 +24,13 @@ use crate::canary::{Cage, Canaries, Outcome, Schedule};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::datapath::Tunnel;
+use crate::export::eve::Stats;
 use crate::export::prometheus::Metrics;
 use crate::live::{
     BaselineFile, BeaconFile, Clocks, Decider, Fitting, Live, Now, OwnTraffic, Telemetry, Tick, VOCABULARY,
 };
 use crate::memory;
+use crate::notify::eve::EveFile;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Sinks, Wiring};
 use crate::printer::Printer;
@@ -69,7 +71,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         status: shown.subscribe(),
     };
     let sinks = Sinks::build(&config.notify, &wiring)?;
-    let endpoints = sinks.endpoints();
+    let (endpoints, eve) = (sinks.endpoints(), sinks.eve_files());
     keeper.begin(sinks.names());
     let notifier = Notifier::start(sinks, &keeper, &wiring);
     let own = own_addresses().context("list this host's addresses")?;
@@ -97,7 +99,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         baseline: saved,
         host_baseline: saved_hosts,
         own_endpoints: own.current(),
-        keep_records: config.store.flows,
+        keep_records: config.store.flows || eve.iter().any(EveFile::wants_flows),
         local: usual.local.iter().copied().chain(own_hosts).collect(),
         ..usual
     });
@@ -123,6 +125,8 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),
         keeper: &keeper,
+        keeps_flows: config.store.flows,
+        eve: &eve,
         shown,
         health,
         began: live.clocks.now().epoch,
@@ -141,6 +145,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     };
     live.run(stopping, |engine, tick| front.show(engine, tick)).await?;
     notifier.shutdown(FLUSH).await;
+    eve.iter().for_each(|file| file.flush(FLUSH));
     store.stop();
     Ok(ExitCode::SUCCESS)
 }
@@ -180,6 +185,8 @@ struct Front<'a> {
     printer: Printer,
     telemetry: Telemetry,
     keeper: &'a Keeper,
+    keeps_flows: bool,
+    eve: &'a [EveFile],
     shown: watch::Sender<Option<Status>>,
     health: Arc<Health>,
     began: Timestamp,
@@ -188,6 +195,18 @@ struct Front<'a> {
 }
 
 impl Front<'_> {
+    /// Has flows that ended kept, and written for whoever reads EVE.
+    fn keep_flows(&self, engine: &mut Engine, tick: &Tick) {
+        let records = engine.take_records();
+        if self.keeps_flows {
+            self.keeper.flows(records.iter().map(FlowRow::of).collect());
+        }
+        for eve in self.eve {
+            eve.flows(&records);
+            eve.stats(tick.now, || Stats::of(tick, engine, tick.now.since(self.began)));
+        }
+    }
+
     fn show(&mut self, engine: &mut Engine, tick: &Tick) -> Result<()> {
         self.health.beat();
         (self.kernel_log)();
@@ -202,7 +221,7 @@ impl Front<'_> {
         }
         let mut reader = Reader::Listening;
         self.keeper.record(&tick.events);
-        self.keeper.flows(engine.take_records().iter().map(FlowRow::of).collect());
+        self.keep_flows(engine, tick);
         for event in &tick.events {
             reader = self.printer.incident(event).context("write to standard output")?;
         }
