@@ -7,6 +7,7 @@ pub mod alertmanager;
 mod courier;
 pub mod http;
 mod pace;
+pub mod picture;
 pub mod retry;
 mod sink;
 pub mod telegram;
@@ -96,12 +97,15 @@ pub struct Wiring {
 /// The sinks of a configuration, ready to run.
 pub struct Sinks {
     sinks: Vec<Ready>,
+    listeners: Vec<Listen>,
     names: BTreeSet<String>,
     endpoints: BTreeSet<(String, u16)>,
 }
 
 /// Starts the courier of a sink.
 type Start = Box<dyn FnOnce(&Keeper, &Wiring, watch::Receiver<bool>) -> Task + Send>;
+/// Starts what listens to a receiver in place of sending to it.
+type Listen = Box<dyn FnOnce(watch::Receiver<bool>) -> Task + Send>;
 type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Ready {
@@ -116,7 +120,8 @@ impl Sinks {
     /// When a secret, a certificate or a template cannot be used, or two sinks are called alike.
     pub fn build(config: &NotifyConfig, wiring: &Wiring) -> Result<Self> {
         let templates = Arc::new(Templates::load(config.templates.as_deref(), wiring.author.language)?);
-        let mut this = Self { sinks: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new() };
+        let mut this =
+            Self { sinks: Vec::new(), listeners: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new() };
         for one in &config.alertmanager {
             let (sink, terms) =
                 Alertmanager::build(one, wiring).with_context(|| format!("set up the Alertmanager at {}", one.url))?;
@@ -125,8 +130,12 @@ impl Sinks {
         }
         if let Some(bot) = &config.telegram {
             this.endpoints.insert(bot.api_base.endpoint());
-            for (name, sink) in telegram::build(bot, wiring, &templates).context("set up Telegram")? {
-                this.add_called(name, sink, bot.terms.clone())?;
+            let built = telegram::build(bot, wiring, &templates).context("set up Telegram")?;
+            for (name, sink) in built.chats {
+                this.add_called(name, sink, built.terms.clone())?;
+            }
+            if let Some(listener) = built.listener {
+                this.listeners.push(Box::new(|closing| Box::pin(listener.run(closing))));
             }
         }
         Ok(this)
@@ -167,7 +176,7 @@ impl Sinks {
     }
 }
 
-/// The running couriers. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
+/// The running couriers and listeners. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
 pub struct Notifier {
     closing: watch::Sender<bool>,
     couriers: JoinSet<()>,
@@ -182,6 +191,9 @@ impl Notifier {
         let mut couriers = JoinSet::new();
         for ready in sinks.sinks {
             couriers.spawn((ready.start)(keeper, wiring, closing.subscribe()));
+        }
+        for listen in sinks.listeners {
+            couriers.spawn(listen(closing.subscribe()));
         }
         Self { closing, couriers }
     }

@@ -28,7 +28,18 @@ macro_rules! builtin {
 }
 
 /// Every template, in English and Spanish.
-const BUILTIN: &[(&str, [&str; 2])] = &builtin!["telegram.digest.html", "telegram.message.html", "telegram.over.html"];
+const BUILTIN: &[(&str, [&str; 2])] = &builtin![
+    "telegram.details.html",
+    "telegram.digest.html",
+    "telegram.help.html",
+    "telegram.incidents.html",
+    "telegram.message.html",
+    "telegram.mutes.html",
+    "telegram.over.html",
+    "telegram.rise.html",
+    "telegram.status.html",
+    "telegram.top.html",
+];
 
 /// The templates of one sensor.
 #[derive(Debug)]

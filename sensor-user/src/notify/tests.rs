@@ -12,7 +12,7 @@ use super::*;
 const TOKEN: &str = "123456:AAhunter2";
 
 fn telegram(url: &str, more: &str) -> String {
-    format!("[telegram]\ntoken = \"{TOKEN}\"\napi_base = \"{url}\"\nchat_ids = [1]\n{more}\n")
+    format!("[telegram]\ntoken = \"{TOKEN}\"\napi_base = \"{url}\"\nchat_ids = [1]\ncommands = false\n{more}\n")
 }
 
 fn alertmanager(url: &str, more: &str) -> String {
