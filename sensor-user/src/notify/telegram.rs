@@ -205,3 +205,23 @@ pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates
         listener: config.commands.then(|| Listener::new(bot, rooms, config.allowed_users.clone(), wiring)),
     })
 }
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn what_the_bot_may_do_survives_a_round_trip() {
+        let head = "token_file = \"/t\"\nchat_ids = [1]\n";
+        for (more, expected) in [
+            ("", (true, vec![], false)),
+            ("commands = false\nallowed_users = [7, 42, 7]\npictures = true", (false, vec![7, 42], true)),
+        ] {
+            let config: TelegramConfig = toml::from_str(&format!("{head}{more}")).unwrap();
+            let users = config.allowed_users.iter().copied().collect();
+            assert_eq!((config.commands, users, config.pictures), expected);
+            let again: TelegramConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(again, config);
+        }
+    }
+}
