@@ -14,6 +14,7 @@ pub mod mattermost;
 pub mod ntfy;
 pub mod otlp;
 mod pace;
+pub mod picture;
 pub mod post;
 pub mod retry;
 pub mod sample;
@@ -148,6 +149,7 @@ pub struct Wiring {
 /// The sinks of a configuration, ready to run.
 pub struct Sinks {
     sinks: Vec<Ready>,
+    listeners: Vec<Listen>,
     names: BTreeSet<String>,
     endpoints: BTreeSet<(String, u16)>,
     eve: Vec<EveFile>,
@@ -155,6 +157,8 @@ pub struct Sinks {
 
 /// Starts the courier of a sink.
 type Start = Box<dyn FnOnce(Terms, &Keeper, &Wiring, watch::Receiver<bool>) -> Task + Send>;
+/// Starts what listens to a receiver in place of sending to it.
+type Listen = Box<dyn FnOnce(watch::Receiver<bool>) -> Task + Send>;
 type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Ready {
@@ -170,7 +174,13 @@ impl Sinks {
     /// When a secret, a certificate or a template cannot be used, or two sinks are called alike.
     pub fn build(config: &NotifyConfig, wiring: &Wiring) -> Result<Self> {
         let templates = Arc::new(Templates::load(config.templates.as_deref(), wiring.author.language)?);
-        let mut this = Self { sinks: Vec::new(), names: BTreeSet::new(), endpoints: BTreeSet::new(), eve: Vec::new() };
+        let mut this = Self {
+            sinks: Vec::new(),
+            listeners: Vec::new(),
+            names: BTreeSet::new(),
+            endpoints: BTreeSet::new(),
+            eve: Vec::new(),
+        };
         for one in &config.alertmanager {
             let (sink, terms) =
                 Alertmanager::build(one, wiring).with_context(|| format!("set up the Alertmanager at {}", one.url))?;
@@ -201,8 +211,12 @@ impl Sinks {
         }
         if let Some(bot) = &config.telegram {
             this.endpoints.insert(bot.api_base.endpoint());
-            for (name, sink) in telegram::build(bot, wiring, &templates).context("set up Telegram")? {
-                this.add_called(name, sink, bot.terms.clone())?;
+            let built = telegram::build(bot, wiring, &templates).context("set up Telegram")?;
+            for (name, sink) in built.chats {
+                this.add_called(name, sink, built.terms.clone())?;
+            }
+            if let Some(listener) = built.listener {
+                this.listeners.push(Box::new(|closing| Box::pin(listener.run(closing))));
             }
         }
         Ok(this)
@@ -255,6 +269,8 @@ impl Sinks {
     #[must_use]
     pub fn only(mut self, name: &str) -> Option<Self> {
         self.sinks.retain(|sink| sink.name == name);
+        // Whoever tries a sink does not take its messages from the running sensor.
+        self.listeners.clear();
         for sink in &mut self.sinks {
             let Terms { timeout, name, .. } = sink.terms.clone();
             let give_up_after = Period::try_from(Duration::from_millis(1)).unwrap_or(timeout);
@@ -302,7 +318,7 @@ impl Sinks {
     }
 }
 
-/// The running couriers. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
+/// The running couriers and listeners. Dropping it stops them at once; [`Notifier::shutdown`] lets them finish.
 pub struct Notifier {
     closing: watch::Sender<bool>,
     couriers: JoinSet<()>,
@@ -317,6 +333,9 @@ impl Notifier {
         let mut couriers = JoinSet::new();
         for ready in sinks.sinks {
             couriers.spawn((ready.start)(ready.terms, keeper, wiring, closing.subscribe()));
+        }
+        for listen in sinks.listeners {
+            couriers.spawn(listen(closing.subscribe()));
         }
         Self { closing, couriers }
     }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use sensor_core::contract::{IncidentLine, State};
 use sensor_core::incident::{Change, IncidentEvent, Language};
 use sensor_core::net;
+use sensor_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -106,7 +107,7 @@ impl From<&Kept> for Line {
         let state = if kept.closed_at.is_some() { State::Closed } else { State::Open };
         Self {
             incident: IncidentLine::with_state(&kept.incident, state),
-            closed_at: kept.closed_at.map(|at| at.epoch_seconds()),
+            closed_at: kept.closed_at.map(Timestamp::epoch_seconds),
             events: kept.events,
             feedback: kept.judgement.as_ref().map(|judgement| judgement.verdict.as_str()),
             feedback_reason: kept.judgement.as_ref().map(|judgement| judgement.reason.clone()),

@@ -184,13 +184,12 @@ fn templates(language: Language, folder: Option<&Path>, only: Option<&str>) -> R
         let path = folder.join(name);
         let written =
             fs::File::create_new(&path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
-        match written {
-            Ok(()) => _ = writeln!(out, "{}", path.display()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                _ = writeln!(out, "{} is there already", path.display())
-            }
+        let there = match written {
+            Ok(()) => "",
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => " is there already",
             Err(error) => return Err(error).with_context(|| format!("write {}", path.display())),
-        }
+        };
+        let _ = writeln!(out, "{}{there}", path.display());
     }
     print(out.as_bytes())
 }

@@ -31,7 +31,7 @@ pub struct MuteArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum MuteAction {
     /// Report something no longer; a rule of the same name is replaced
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Show the rules
     List {
         /// Print one JSON object a line in place of a table

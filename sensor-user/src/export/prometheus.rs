@@ -7,6 +7,7 @@
 mod canary;
 mod decisions;
 mod store;
+mod telegram;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use sensor_ebpf::abi::Hook;
 pub use self::canary::CanaryMetrics;
 use self::decisions::Decisions;
 pub use self::store::{StoreLoss, StoreMetrics};
+pub use self::telegram::{TelegramMetrics, UpdateResult};
 use crate::canary::Report;
 
 /// Content type of [`Metrics::render`].
@@ -74,6 +76,7 @@ pub struct Metrics {
     decisions: Decisions,
     canary: CanaryMetrics,
     store: StoreMetrics,
+    telegram: TelegramMetrics,
     model_trained: Gauge,
     warmup: Gauge,
     started: Gauge,
@@ -159,6 +162,7 @@ impl Metrics {
             )?,
             incidents_open: gauges(r, "leuko_incidents_open", "Incidents going on.", "class")?,
             store: StoreMetrics::new(r)?,
+            telegram: TelegramMetrics::new(r)?,
             model_trained: real(r, "leuko_model_trained_timestamp_seconds", "When the model in use was trained.")?,
             warmup: real(r, "leuko_warmup_remaining_seconds", "Time until detection by the local model begins.")?,
             started: real(r, "leuko_process_start_time_seconds", "When the sensor was started.")?,
@@ -268,6 +272,12 @@ impl Metrics {
     #[must_use]
     pub const fn store(&self) -> &StoreMetrics {
         &self.store
+    }
+
+    /// What comes from Telegram.
+    #[must_use]
+    pub const fn telegram(&self) -> &TelegramMetrics {
+        &self.telegram
     }
 
     /// Follows what the alert budget and the rules of the user have decided.

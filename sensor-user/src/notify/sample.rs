@@ -46,7 +46,7 @@ pub async fn send(sinks: Sinks, wiring: &Wiring, now: Timestamp) -> Result<(), S
 /// Between addresses that are reserved for documentation (RFC 5737).
 fn incident(language: Language, now: Timestamp) -> Incident {
     Incident {
-        id: format!("test{:012x}", now.nanos() / 1_000_000 & 0xffff_ffff_ffff),
+        id: format!("test{:012x}", (now.nanos() / 1_000_000) & 0xffff_ffff_ffff),
         class: Class::PortScan,
         severity: Severity::Critical,
         attackers: vec!["203.0.113.5".parse().expect("an address")],

@@ -1,12 +1,25 @@
-//! Telegram: one message when an incident opens, a short reply to it when it is over.
+//! Telegram: a message for each incident, which shows how it goes on, and a bot that people can ask and tell.
 //!
 //! Each chat is a sink of its own, so that one that is rate-limited, gone or has blocked the bot does not hold up the others.
+//! Beside them one task for each token listens to the chats.
 
+mod answer;
 mod api;
 mod chat;
+mod command;
+mod html;
+mod keyboard;
+mod listener;
+mod page;
+mod press;
+mod room;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod update;
+mod words;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +27,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use self::api::Bot;
+use self::api::Api;
 pub use self::chat::Chat;
+pub use self::listener::Listener;
+use self::room::{Bot, Room};
 use super::template::Templates;
 use super::terms::{SinkName, Terms, table};
 use super::value::{HttpUrl, Period};
@@ -32,6 +47,12 @@ pub struct TelegramConfig {
     pub chat_ids: Vec<ChatId>,
     /// Server of the Bot API.
     pub api_base: HttpUrl,
+    /// Whether the chats may ask and act.
+    pub commands: bool,
+    /// Who may act in groups, by their numbers; empty for everybody in a private group, and nobody in a public one.
+    pub allowed_users: BTreeSet<i64>,
+    /// Whether incidents that are high or critical come with a picture of their time line.
+    pub pictures: bool,
     /// On which terms each chat is told.
     pub terms: Terms,
 }
@@ -90,6 +111,12 @@ table! {
         chat_ids: Vec<ChatId>,
         #[serde(default = "default_api_base")]
         api_base: HttpUrl,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commands: Option<bool>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        allowed_users: BTreeSet<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pictures: Option<bool>,
     }
 }
 
@@ -121,36 +148,80 @@ impl TryFrom<RawConfig> for TelegramConfig {
         if chat_ids.is_empty() {
             return Err("chat_ids is empty: name at least one chat".to_owned());
         }
-        Ok(Self { token, chat_ids, api_base: raw.api_base, terms })
+        Ok(Self {
+            token,
+            chat_ids,
+            api_base: raw.api_base,
+            commands: raw.commands.unwrap_or(true),
+            allowed_users: raw.allowed_users,
+            pictures: raw.pictures.unwrap_or(false),
+            terms,
+        })
     }
 }
 
 impl From<TelegramConfig> for RawConfig {
     fn from(config: TelegramConfig) -> Self {
         let (token, token_file) = config.token.into_settings();
-        Self::of(config.terms, token, token_file, config.chat_ids, config.api_base)
+        let (commands, pictures) = ((!config.commands).then_some(false), config.pictures.then_some(true));
+        let (chats, users) = (config.chat_ids, config.allowed_users);
+        Self::of(config.terms, token, token_file, chats, config.api_base, commands, users, pictures)
     }
 }
 
-/// The sink of each chat, and its name: that of the table, or `telegram`, and the chat.
+/// A bot: the sink of each chat with its name, on which terms they are told, and who listens to them.
+pub struct Built {
+    /// Called like the table, or `telegram`, and the chat.
+    pub chats: Vec<(String, Chat)>,
+    /// Those of the table; but an end is always shown in the first message.
+    pub terms: Terms,
+    /// Nothing where nobody may ask.
+    pub listener: Option<Listener>,
+}
+
+/// Builds a bot.
 ///
 /// # Errors
 /// When the token cannot be read or cannot be one.
-pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates>) -> Result<Vec<(String, Chat)>> {
+pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates>) -> Result<Built> {
     let token = config.token.load().context("read the bot token")?;
-    let bot = Arc::new(Bot::new(http::client_for(&config.api_base, None)?, config, token)?);
     let table = config.terms.name.as_ref().map_or("telegram", SinkName::as_str);
-    let chat = |chat: &ChatId| {
-        let name = format!("{table}:{chat}");
-        let sink = Chat {
-            name: name.clone(),
-            chat: chat.clone(),
-            bot: Arc::clone(&bot),
-            templates: Arc::clone(templates),
-            author: wiring.author.clone(),
-            keeper: wiring.keeper.clone(),
-        };
-        (name, sink)
+    let bot = Arc::new(Bot {
+        table: table.to_owned(),
+        api: Api::new(http::client_for(&config.api_base, None)?, config, token)?,
+        templates: Arc::clone(templates),
+        author: wiring.author.clone(),
+        keeper: wiring.keeper.clone(),
+    });
+    let room = |chat: &ChatId| Arc::new(Room::new(format!("{table}:{chat}"), chat.clone(), Arc::clone(&bot)));
+    let rooms: Vec<_> = config.chat_ids.iter().map(room).collect();
+    let chat = |room: &Arc<Room>| {
+        let (room, name) = (Arc::clone(room), room.name.clone());
+        (name, Chat { room, send_resolved: config.terms.send_resolved, pictures: config.pictures })
     };
-    Ok(config.chat_ids.iter().map(chat).collect())
+    Ok(Built {
+        chats: rooms.iter().map(chat).collect(),
+        terms: Terms { send_resolved: true, ..config.terms.clone() },
+        listener: config.commands.then(|| Listener::new(bot, rooms, config.allowed_users.clone(), wiring)),
+    })
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn what_the_bot_may_do_survives_a_round_trip() {
+        let head = "token_file = \"/t\"\nchat_ids = [1]\n";
+        for (more, expected) in [
+            ("", (true, vec![], false)),
+            ("commands = false\nallowed_users = [7, 42, 7]\npictures = true", (false, vec![7, 42], true)),
+        ] {
+            let config: TelegramConfig = toml::from_str(&format!("{head}{more}")).unwrap();
+            let users = config.allowed_users.iter().copied().collect();
+            assert_eq!((config.commands, users, config.pictures), expected);
+            let again: TelegramConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(again, config);
+        }
+    }
 }

@@ -208,7 +208,7 @@ const fn signal(severity: Severity) -> (&'static str, u32) {
 }
 
 /// `2025-06-15 15:06:40`, in UTC.
-fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     let text = at.to_string();
     text.split('.').next().unwrap_or(&text).replace('T', " ")
 }

@@ -1,7 +1,8 @@
 //! Speaks Telegram's Bot API and records what it was sent: `fake_telegram LISTEN RECORD [STATUS]...`.
 //!
-//! Each request becomes a line of JSON in RECORD. The first requests are refused with the given statuses. Source of the
-//! answers: <https://core.telegram.org/bots/api#making-requests>.
+//! Each request but polls becomes a line of JSON in RECORD. The first requests that are recorded are refused with the given
+//! statuses. What is posted to `/update` is an update that polls bring. Source of the answers:
+//! <https://core.telegram.org/bots/api#making-requests>.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -9,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
@@ -20,7 +22,7 @@ fn main() -> Result<()> {
     let refusals = args.map(|status| status.parse().context("a status is a number")).collect::<Result<_>>()?;
     let record =
         OpenOptions::new().create(true).append(true).open(&record).with_context(|| format!("open {record}"))?;
-    let api = &Mutex::new(Api { refusals, record });
+    let api = &Mutex::new(Api { refusals, record, updates: Vec::new() });
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
@@ -37,9 +39,15 @@ const BODY_MAX: usize = 1 << 20;
 /// Longest text of a message, in UTF-16 code units.
 const TEXT_MAX: usize = 4096;
 
+/// How long a poll may wait, and between two looks.
+const POLL_MAX: u64 = 50;
+const LOOK: Duration = Duration::from_millis(20);
+
 struct Api {
     refusals: VecDeque<u16>,
     record: File,
+    /// What has happened so far, each with its number.
+    updates: Vec<Value>,
 }
 
 struct Request {
@@ -55,7 +63,12 @@ fn serve(stream: &TcpStream, api: &Mutex<Api>) -> Result<()> {
     let mut writer = stream;
     while let Some(request) = read(&mut reader)? {
         let body = serde_json::from_str(&request.body).unwrap_or(Value::String(request.body));
-        let (status, answer) = {
+        let (status, answer) = if let Some(waiting) = polled(&request.path, &body) {
+            (200, json!({"ok": true, "result": poll(api, &waiting)?}).to_string())
+        } else if request.path == "/update" {
+            happen(api, body)?;
+            (200, json!({"ok": true}).to_string())
+        } else {
             let mut api = api.lock().ok().context("a thread has panicked")?;
             let refusal = api.refusals.pop_front();
             let (status, answer) = refusal.map_or_else(|| answer(&request.path, &body), refuse);
@@ -70,6 +83,45 @@ fn serve(stream: &TcpStream, api: &Mutex<Api>) -> Result<()> {
         let head = format!("HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
         writer.write_all(format!("{head}{answer}").as_bytes())?;
     }
+    Ok(())
+}
+
+/// From which update on a poll asks, and for how many looks.
+struct Poll {
+    offset: i64,
+    looks: u64,
+}
+
+fn polled(path: &str, body: &Value) -> Option<Poll> {
+    let (token, method) = path.strip_prefix("/bot")?.split_once('/')?;
+    let seconds = body["timeout"].as_u64().unwrap_or(0).min(POLL_MAX);
+    let looks = 1 + seconds * 1000 / u64::try_from(LOOK.as_millis()).ok()?;
+    let offset = body["offset"].as_i64().unwrap_or(0);
+    (method == "getUpdates" && token.contains(':')).then_some(Poll { offset, looks })
+}
+
+fn poll(api: &Mutex<Api>, poll: &Poll) -> Result<Vec<Value>> {
+    for _ in 0..poll.looks {
+        let mut api = api.lock().ok().context("a thread has panicked")?;
+        // What is before the offset has been taken.
+        for update in api.updates.iter_mut().filter(|update| update["update_id"].as_i64() < Some(poll.offset)) {
+            *update = Value::Null;
+        }
+        let waiting: Vec<Value> = api.updates.iter().filter(|update| !update.is_null()).cloned().collect();
+        drop(api);
+        if !waiting.is_empty() {
+            return Ok(waiting);
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(Vec::new())
+}
+
+fn happen(api: &Mutex<Api>, mut update: Value) -> Result<()> {
+    let mut api = api.lock().ok().context("a thread has panicked")?;
+    ensure!(update.is_object(), "an update is an object");
+    update["update_id"] = (api.updates.len() + 1).into();
+    api.updates.push(update);
     Ok(())
 }
 
@@ -92,7 +144,7 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Result<Option<Request>> {
     ensure!(length <= BODY_MAX, "a body of {length} octets");
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Some(Request { method, path, headers, body: String::from_utf8(body)? }))
+    Ok(Some(Request { method, path, headers, body: String::from_utf8_lossy(&body).into_owned() }))
 }
 
 /// What the API answers to a request that is not refused.
@@ -100,6 +152,11 @@ fn answer(path: &str, body: &Value) -> (u16, Value) {
     let bot = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/'));
     match bot {
         Some((token, "sendMessage")) if token.contains(':') => send_message(body),
+        Some((token, "editMessageText")) if token.contains(':') => edit_message(body),
+        Some((token, "sendPhoto")) if token.contains(':') => send_photo(body),
+        Some((token, "answerCallbackQuery" | "editMessageReplyMarkup" | "setMyCommands")) if token.contains(':') => {
+            (200, json!({"ok": true, "result": true}))
+        }
         Some((token, "getMe")) if token.contains(':') => {
             let result = json!({"id": 1, "is_bot": true, "first_name": "Leuko", "username": "leuko_bot"});
             (200, json!({"ok": true, "result": result}))
@@ -124,6 +181,22 @@ fn send_message(body: &Value) -> (u16, Value) {
             (200, json!({"ok": true, "result": {"message_id": 1, "date": 1_700_000_000, "chat": chat, "text": text}}))
         }
     }
+}
+
+fn edit_message(body: &Value) -> (u16, Value) {
+    if !body["message_id"].is_i64() {
+        return error(400, "Bad Request: message to edit not found");
+    }
+    send_message(body)
+}
+
+/// A form, whose picture is not looked at.
+fn send_photo(body: &Value) -> (u16, Value) {
+    let form = body.as_str().unwrap_or_default();
+    if !form.contains("name=\"chat_id\"") || !form.contains("name=\"photo\"") {
+        return error(400, "Bad Request: there is no photo in the request");
+    }
+    (200, json!({"ok": true, "result": {"message_id": 2, "date": 1_700_000_000}}))
 }
 
 fn refuse(status: u16) -> (u16, Value) {
@@ -158,6 +231,11 @@ mod tests {
         check("/bot1:a/sendMessage", &json!({"chat_id": 7, "text": ""}), 400);
         check("/bot1:a/sendMessage", &json!({"chat_id": 7, "text": "a".repeat(4097)}), 400);
         check("/bot1:a/getMe", &Value::Null, 200);
+        check("/bot1:a/answerCallbackQuery", &json!({"callback_query_id": "1"}), 200);
+        check("/bot1:a/editMessageText", &json!({"chat_id": 7, "message_id": 1, "text": "hello"}), 200);
+        check("/bot1:a/editMessageText", &json!({"chat_id": 7, "text": "hello"}), 400);
+        check("/bot1:a/sendPhoto", &json!("name=\"chat_id\" name=\"photo\""), 200);
+        check("/bot1:a/sendPhoto", &json!({"chat_id": 7}), 400);
         check("/bot1:a/fly", &Value::Null, 404);
         check("/botx/sendMessage", &json!({"chat_id": 7, "text": "hello"}), 401);
         check("/", &Value::Null, 404);
@@ -169,6 +247,21 @@ mod tests {
             let (_, answer) = send_message(&json!({"chat_id": called, "text": "hello"}));
             assert_eq!(answer["result"]["chat"]["id"], number);
         }
+    }
+
+    #[test]
+    fn polls_bring_what_has_not_been_taken() {
+        let record = tempfile::tempfile().unwrap();
+        let api = Mutex::new(Api { refusals: VecDeque::new(), record, updates: Vec::new() });
+        for text in ["a", "b"] {
+            happen(&api, json!({"message": {"text": text}})).unwrap();
+        }
+        let ask = |offset: i64| {
+            let asked = polled("/bot1:a/getUpdates", &json!({"offset": offset, "timeout": 0})).unwrap();
+            poll(&api, &asked).unwrap().iter().map(|update| update["update_id"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!((ask(0), ask(2), ask(0), ask(3)), (vec![1, 2], vec![2], vec![2], vec![]));
+        assert!(polled("/bot1:a/sendMessage", &Value::Null).is_none());
     }
 
     #[test]

@@ -72,7 +72,9 @@ impl Engine {
 /// The last minute of the host that an incident is about, if it tells of one.
 pub(super) fn minute_of(incident: &Incident) -> Option<HostVector> {
     let told = incident.evidence.get("host_60s")?.as_object()?;
-    Some(host::COLUMNS.map(|name| told.get(name).and_then(Value::as_f64).unwrap_or(0.0) as f32))
+    #[expect(clippy::cast_possible_truncation, reason = "they were single precision before they were told")]
+    let column = |name| told.get(name).and_then(Value::as_f64).unwrap_or(0.0) as f32;
+    Some(host::COLUMNS.map(column))
 }
 
 /// The columns of a window that are not zero, by name.

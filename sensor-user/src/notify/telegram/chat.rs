@@ -1,89 +1,93 @@
-//! One chat: a message when an incident opens, and a reply to it for what comes after.
+//! A chat as a sink: a message for each incident, edited as it goes on, and short replies for what people should hear of.
 
 use std::sync::Arc;
 
-use sensor_core::incident::Change;
+use sensor_core::incident::{Change, Severity};
+use tracing::debug;
 
-use super::ChatId;
-use super::api::{Bot, SendMessage};
+use super::api::Failure;
+use super::html;
+use super::room::{Room, Shown};
+use crate::notify::picture;
 use crate::notify::sink::{Refusal, Sink};
-use crate::notify::template::Templates;
-use crate::notify::view::{Author, DigestView, View};
+use crate::notify::view::{DigestView, View};
 use crate::store::Event;
-use crate::store::keeper::Keeper;
 
-/// Longest message, in UTF-16 code units of the text without its tags.
-const LIMIT: usize = 4096;
 /// Events that a digest lists.
 const LISTED: usize = 60;
 
 /// Writes to one chat.
 pub struct Chat {
-    pub(super) name: String,
-    pub(super) chat: ChatId,
-    pub(super) bot: Arc<Bot>,
-    pub(super) templates: Arc<Templates>,
-    pub(super) author: Author,
-    pub(super) keeper: Keeper,
+    pub(super) room: Arc<Room>,
+    /// Whether the end of an incident is told in a message of its own; the first one shows it all the same.
+    pub(super) send_resolved: bool,
+    pub(super) pictures: bool,
 }
 
 impl Chat {
-    async fn send(&mut self, text: &str, reply_to: Option<i64>) -> Result<Option<i64>, Refusal> {
-        self.bot.send(&SendMessage::new(&self.chat, text, reply_to)).await
+    async fn tell(&self, event: &Event) -> Result<(), Refusal> {
+        let message = match self.room.show(event).await? {
+            Shown::Sent(message) => {
+                if event.change != Change::Closed {
+                    self.draw(event, message).await;
+                }
+                return Ok(());
+            }
+            Shown::Edited(message) => message,
+        };
+        if event.change == Change::Closed {
+            if self.send_resolved {
+                self.reply("telegram.over.html", event, message).await?;
+            }
+        } else if event.rose {
+            self.reply("telegram.rise.html", event, message).await?;
+            self.draw(event, message).await;
+        }
+        Ok(())
     }
 
-    async fn recall(&self, about: &str) -> Option<i64> {
-        let (name, about) = (self.name.clone(), about.to_owned());
-        self.keeper.call(move |desk| desk.recall(&name, &about)).await.flatten()?.parse().ok()
+    /// An edited message makes no sound; this one does.
+    async fn reply(&self, template: &str, event: &Event, to: i64) -> Result<(), Refusal> {
+        let bot = &self.room.bot;
+        let text = bot.templates.render(template, View::of(event, &bot.author));
+        let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
+        let sent = self.room.send(&text, Some(to), None, &format!("{}-reply", event.key())).await;
+        sent.map(drop).map_err(Failure::refusal)
     }
 
-    async fn remember(&self, about: &str, number: i64) {
-        let (name, about) = (self.name.clone(), about.to_owned());
-        self.keeper.call(move |desk| desk.remember(&name, &about, &number.to_string())).await;
+    /// The time line, for what is worth a look now. A message without its picture is told all the same.
+    async fn draw(&self, event: &Event, message: i64) {
+        if !self.pictures || event.incident.severity < Severity::High {
+            return;
+        }
+        let Some(png) = picture::timeline(&event.incident, self.room.bot.author.language) else { return };
+        if let Err(failure) = self.room.send_photo(&png, message, &format!("{}-picture", event.key())).await {
+            debug!(sink = self.room.name, failure.why, "a picture could not be sent");
+        }
     }
 }
 
 impl Sink for Chat {
     async fn deliver(&mut self, events: &[Event]) -> Result<(), Refusal> {
         for event in events {
-            let view = View::of(event, &self.author);
-            let first = self.recall(&view.id).await;
-            let template = match (event.change, first) {
-                (Change::Closed, Some(_)) => "telegram.over.html",
-                (Change::Opened | Change::Updated | Change::Closed, _) => "telegram.message.html",
-            };
-            let text = self.templates.render_to_fit(template, &view, |html| units(html) <= LIMIT);
-            let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
-            let number = self.send(&text, first).await?;
-            if let (None, Some(number)) = (first, number) {
-                self.remember(&view.id, number).await;
-            }
+            self.tell(event).await?;
         }
         Ok(())
     }
 
     async fn digest(&mut self, events: &[Event]) -> Result<usize, Refusal> {
-        let listed = &events[..events.len().min(LISTED)];
-        let text = self.templates.render("telegram.digest.html", DigestView::of(listed, &self.author));
-        let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
-        self.send(&text, None).await?;
+        let bot = &self.room.bot;
+        let mut listed = &events[..events.len().min(LISTED)];
+        let text = loop {
+            let text = bot.templates.render("telegram.digest.html", DigestView::of(listed, &bot.author));
+            let text = text.map_err(|error| Refusal::Never(format!("{error:#}")))?;
+            if html::fits(&text) || listed.len() <= 1 {
+                break text;
+            }
+            listed = &listed[..listed.len() * 3 / 4];
+        };
+        let key = format!("{}-digest-{}", listed.first().map(Event::key).unwrap_or_default(), listed.len());
+        self.room.send(&text, None, None, &key).await.map_err(Failure::refusal)?;
         Ok(listed.len())
     }
-}
-
-/// Length of a text as Telegram counts it: without tags, and entities as what they stand for.
-fn units(html: &str) -> usize {
-    let (mut units, mut rest) = (0, html);
-    while let Some(c) = rest.chars().next() {
-        let end = match c {
-            '<' => rest.find('>'),
-            '&' => rest.find(';').inspect(|_| units += 1),
-            _ => {
-                units += c.len_utf16();
-                None
-            }
-        };
-        rest = &rest[end.map_or(c.len_utf8(), |end| end + 1)..];
-    }
-    units
 }
