@@ -65,6 +65,7 @@ fn every_incident_reaches_every_sink_whatever_is_killed_and_fails() -> Result<()
     ensure!(kept.incidents > 500, "only {} incidents", kept.incidents);
     let expected = fs::read_to_string(&config)?.matches("name = ").count();
     ensure!(sinks.len() == expected, "{:?} were told", sinks.keys());
+
     for (sink, taken) in sinks {
         kept.check(&sink, &taken).with_context(|| format!("sink {sink}"))?;
     }
@@ -78,7 +79,7 @@ fn a_full_disk_keeps_nobody_from_being_told() -> Result<()> {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
-    let disk = Disk::mount(dir.path().join("disk"), "2m")?;
+    let disk = Disk::mount(dir.path().join("disk"), "16m")?;
     let receiver = Flaky::start()?;
     let config = dir.path().join("sinks.toml");
     let eve = dir.path().join("eve.json");

@@ -141,7 +141,7 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
         ("kernel = [\"native\"]", "leuko.toml:1: kernel: is a section"),
         ("[notify.alertmanager]\nurl = \"http://a\"", "leuko.toml:1: notify.alertmanager: there may be several"),
         ("[[notify.telegram]]\nchat_ids = [1]", "leuko.toml:1: notify.telegram: there is one"),
-        ("[notify.email]", "leuko.toml:1: notify.email: unknown field `email`"),
+        ("[notify.pigeon]", "leuko.toml:1: notify.pigeon: unknown field `pigeon`"),
     ] {
         let found = load(text, &[], &[]).unwrap_err();
         assert!(found.starts_with(error), "{text}\n{found}\n{error}");

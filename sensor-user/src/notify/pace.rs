@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use super::terms::Terms;
 use super::value::Period;
 
+/// Events that wait from which even a sink without a limit gets them in one message: one by one it would not keep up.
+const BACKLOG: usize = 64;
+
 /// Keeps count of one sink's messages.
 #[derive(Debug)]
 pub struct Pace {
@@ -51,7 +54,11 @@ impl Pace {
         }
         let rests = !self.cool_down.is_zero();
         let Some(bucket) = &mut self.limit else {
-            return if rests && waiting > 1 { Permit::Digest } else { Permit::Messages(waiting) };
+            return if (rests && waiting > 1) || waiting >= BACKLOG {
+                Permit::Digest
+            } else {
+                Permit::Messages(waiting)
+            };
         };
         bucket.fill(now);
         if bucket.tokens < 1.0 {
@@ -124,6 +131,7 @@ mod tests {
     fn without_limits_each_event_is_a_message() {
         let (mut pace, now) = pace(None, None);
         pace.spend(now);
-        assert_eq!(pace.permit(500, false, now), Permit::Messages(500));
+        assert_eq!(pace.permit(63, false, now), Permit::Messages(63));
+        assert_eq!(pace.permit(64, false, now), Permit::Digest, "unless there are so many that it does not keep up");
     }
 }

@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sensor_core::incident::IncidentEvent;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::flows::{FlowRow, Retention};
@@ -145,7 +146,14 @@ impl Keeper {
             }),
         };
         let desk = Desk::new(place, disk, keep, metrics).context("prepare to keep incidents in memory")?;
-        let worker = Worker { shared: Arc::clone(&keeper.shared), desk, clock, busy: false, _lock: lock };
+        let worker = Worker {
+            shared: Arc::clone(&keeper.shared),
+            desk,
+            clock,
+            busy: false,
+            rounded: Instant::now(),
+            _lock: lock,
+        };
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || worker.run());
         Ok(Running { keeper, thread: thread.context("start the thread of the store")? })
     }
@@ -258,6 +266,8 @@ struct Worker {
     clock: Clock,
     /// There is more upkeep to do.
     busy: bool,
+    /// When the last round was.
+    rounded: Instant,
     _lock: Option<Flock<File>>,
 }
 
@@ -306,9 +316,15 @@ impl Worker {
         }
     }
 
-    fn next(&self) -> Next {
+    fn next(&mut self) -> Next {
         let mut inbox = self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            // However much there is to do.
+            let left = ROUND.saturating_sub(self.rounded.elapsed());
+            if left.is_zero() && !inbox.stopping {
+                self.rounded = Instant::now();
+                return Next::Round;
+            }
             if let Some(job) = inbox.jobs.pop_front() {
                 if let Job::Record(events) = &job {
                     inbox.waiting -= events.len();
@@ -325,11 +341,7 @@ impl Worker {
             if self.busy {
                 return Next::Round;
             }
-            let (woken, waited) = self.shared.bell.wait_timeout(inbox, ROUND).unwrap_or_else(PoisonError::into_inner);
-            inbox = woken;
-            if waited.timed_out() && inbox.jobs.is_empty() {
-                return Next::Round;
-            }
+            inbox = self.shared.bell.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

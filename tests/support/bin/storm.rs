@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use leuko::export::prometheus::{Metrics, Vocabulary};
 use leuko::notify::retry::Retry;
 use leuko::notify::view::Author;
@@ -52,7 +52,10 @@ async fn main() -> Result<()> {
     if mode.is_empty() {
         storm(&keeper, seed).await
     } else {
-        timeout(PATIENCE, drain(&keeper)).await.context("not everything was delivered in time")?;
+        if timeout(PATIENCE, drain(&keeper)).await.is_err() {
+            let queues = keeper.call(|desk| anyhow::Ok(desk.store()?.queues()?)).await;
+            bail!("not everything was delivered in time: {queues:?}");
+        }
         notifier.shutdown(Duration::from_secs(1)).await;
         store.stop();
         Ok(())
