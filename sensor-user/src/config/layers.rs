@@ -27,6 +27,10 @@ pub struct Override {
     pub text: String,
 }
 
+/// Sinks of which there may be several, below `notify`.
+const SEVERAL: [&str; 10] =
+    ["alertmanager", "discord", "email", "eve", "mattermost", "ntfy", "otlp", "slack", "syslog", "webhook"];
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -131,8 +135,10 @@ impl<'a> Layers<'a> {
         }
         let notify = root.get("notify").and_then(|notify| notify.get_ref().as_table());
         let receiver = |name: &str| notify.and_then(|notify| notify.get(name));
-        if let Some(value) = receiver("alertmanager").filter(|value| !value.get_ref().is_array()) {
-            return wrong(value, "there may be several: write [[notify.alertmanager]], with two brackets".to_owned());
+        for name in SEVERAL {
+            if let Some(value) = receiver(name).filter(|value| !value.get_ref().is_array()) {
+                return wrong(value, format!("there may be several: write [[notify.{name}]], with two brackets"));
+            }
         }
         match receiver("telegram").filter(|value| !value.get_ref().is_table()) {
             Some(value) => wrong(value, "there is one: write [notify.telegram], with one bracket".to_owned()),
@@ -236,7 +242,7 @@ fn walk_value<'t>(value: &'t Spanned<DeValue<'_>>, key: &str, named: Range<usize
 
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or_default();
-    key.starts_with("notify.") && matches!(name, "token" | "password" | "bearer_token")
+    key.starts_with("notify.") && matches!(name, "token" | "password" | "bearer_token" | "secret" | "url")
 }
 
 /// A value that is put into the tree.

@@ -31,35 +31,76 @@ pub fn toml(config: &Config) -> String {
             write_settings(&mut text, table, &settings);
         }
     }
-    write_suppress(&mut text, &tree);
+    WHOLE.iter().for_each(|(path, about, example)| write_whole(&mut text, &tree, (path, about, example)));
     text
 }
 
-/// The rules, or what one would look like. They are whole: neither variables nor flags can give one.
-fn write_suppress(text: &mut String, tree: &Table) {
-    text.push_str("\n# What is not reported, why and until when. The rules of `leuko mute` are not shown here.\n");
-    match at(tree, "detect.suppress") {
-        Some(Value::Array(rules)) if !rules.is_empty() => {
-            for rule in rules.iter().filter_map(Value::as_table) {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "[[detect.suppress]]\n{rule}\n");
+/// Tables that are whole: neither variables nor flags can give one. Where, what they are, and what one looks like.
+const WHOLE: [(&str, &str, &str); 10] = [
+    ("notify.discord", "A webhook of a Discord channel.", "url_file = \"/etc/leuko/discord.url\"\n"),
+    (
+        "notify.email",
+        "Letters. tls is \"starttls\", \"tls\" or \"none\".",
+        "host = \"mail.example.org\"\ntls = \"starttls\"\nusername = \"leuko\"\n\
+         password_file = \"/etc/leuko/mail.password\"\nfrom = \"Leuko <leuko@example.org>\"\n\
+         to = [\"ops@example.org\"]\nrate_limit = \"20/1h\"\ncool_down = \"5m\"\n",
+    ),
+    (
+        "notify.eve",
+        "A file of JSON lines as Suricata writes them.",
+        "file = \"/var/log/leuko/eve.json\"\nflows = false\nstats = true\nstats_every = \"10s\"\n\
+         rotate_size = \"100MB\"\nkeep = 5\n",
+    ),
+    ("notify.mattermost", "A webhook of a Mattermost channel.", "url_file = \"/etc/leuko/mattermost.url\"\n"),
+    (
+        "notify.ntfy",
+        "A topic of an ntfy server.",
+        "url = \"https://ntfy.example.org\"\ntopic = \"leuko\"\ntoken_file = \"/etc/leuko/ntfy.token\"\n",
+    ),
+    (
+        "notify.otlp",
+        "Log records for an OpenTelemetry collector.",
+        "url = \"http://127.0.0.1:4318/v1/logs\"\nheaders = { \"X-Team\" = \"blue\" }\n",
+    ),
+    (
+        "notify.slack",
+        "An incoming webhook of Slack; plain = true for those that only look like it.",
+        "url_file = \"/etc/leuko/slack.url\"\nplain = false\n",
+    ),
+    (
+        "notify.syslog",
+        "RFC 5424 to udp://, tcp://, tls:// or unix:///dev/log.",
+        "address = \"tls://log.example.org:6514\"\nfacility = \"local0\"\napp_name = \"leuko\"\n",
+    ),
+    (
+        "notify.webhook",
+        "JSON to any address, signed (Standard Webhooks) if there is a secret.",
+        "url_file = \"/etc/leuko/hook.url\"\nsecret_file = \"/etc/leuko/hook.secret\"\nheaders = { \"X-Team\" = \"blue\" }\n",
+    ),
+    (
+        "detect.suppress",
+        "What is not reported, why and until when. The rules of `leuko mute` are not shown here.",
+        "name = \"nightly-scan\"\nreason = \"our own scanner\"\nexpires = \"2027-06-30\"\n\
+         class = [\"port_scan\", \"host_scan\"]\nfrom = [\"10.0.0.5\"]\nto = [\"10.0.0.0/24\"]\n\
+         port = [22, \"8000-8100\", \"https\"]\ndays = [\"sat\", \"sun\"]\nhours = \"22:00-06:00\"\n",
+    ),
+];
+
+fn write_whole(text: &mut String, tree: &Table, (path, about, example): (&str, &str, &str)) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "\n# {about}");
+    match at(tree, path) {
+        Some(Value::Array(tables)) if !tables.is_empty() => {
+            for table in tables.iter().filter_map(Value::as_table) {
+                let _ = write!(text, "[[{path}]]\n{table}\n");
             }
         }
-        _ => text.push_str(SUPPRESS),
+        _ => {
+            let _ = writeln!(text, "# [[{path}]]");
+            example.lines().for_each(|line| _ = writeln!(text, "# {line}"));
+        }
     }
 }
-
-const SUPPRESS: &str = r#"# [[detect.suppress]]
-# name = "nightly-scan"
-# reason = "our own scanner"
-# expires = "2027-06-30"
-# class = ["port_scan", "host_scan"]
-# from = ["10.0.0.5"]
-# to = ["10.0.0.0/24"]
-# port = [22, "8000-8100", "https"]
-# days = ["sat", "sun"]
-# hours = "22:00-06:00"
-"#;
 
 /// Settings by the table that holds them, with their paths in it.
 fn sections() -> Vec<(&'static str, Vec<(&'static str, &'static Setting)>)> {

@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 62] = [
+pub const SETTINGS: [Setting; 65] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -146,6 +146,11 @@ pub const SETTINGS: [Setting; 62] = [
     text("notify.telegram.token_file", "File that holds the token.").such_as(r#""/etc/leuko/telegram.token""#),
     list("notify.telegram.chat_ids", "Numbers of chats, or @names of public channels.")
         .such_as(r#"[42, "@my_channel"]"#),
+    scalar("notify.telegram.commands", "Whether buttons and commands work. Default true.").such_as("true"),
+    list("notify.telegram.allowed_users", "Numbers of those who may act in groups; needed in public ones.")
+        .such_as("[42]"),
+    scalar("notify.telegram.pictures", "Whether a picture of the time line follows what is high or critical.")
+        .such_as("false"),
     text("notify.telegram.api_base", "Server of the Bot API.").such_as(r#""https://api.telegram.org""#),
     text("notify.telegram.name", "Name in the outbox, in commands and in metrics. Default: telegram.")
         .such_as(r#""telegram""#),

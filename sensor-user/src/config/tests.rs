@@ -303,7 +303,8 @@ fn every_setting_is_listed_with_its_meaning() {
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password = \"p\" }\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbasic_auth = { username = \"u\", password_file = \"p\" }\n\
          [notify]\ndashboard = \"http://d\"\ntemplates = \"/x\"\n\
-         [notify.telegram]\ntoken = \"t\"\nchat_ids = [1]\nname = \"n\"\ncool_down = \"1s\"",
+         [notify.telegram]\ntoken = \"t\"\nchat_ids = [1]\nname = \"n\"\ncool_down = \"1s\"\n\
+         commands = false\npictures = true\nallowed_users = [1]",
         &[],
         &[],
     );
