@@ -60,10 +60,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Feedback(args) => incidents::feedback(&config.state_dir, args),
         Command::Flows(args) => flows::run(&config.state_dir, args),
         Command::Mute(args) => mute::run(&config.state_dir, &args.action),
-        Command::Notify(args) => {
-            log::init(&config, cli.global.quiet)?;
-            notify::run(&config, &args.action)
-        }
+        Command::Notify(args) => notify::run(&config, &args.action),
         Command::Audit(args) => incidents::audit(&config.state_dir, args),
         Command::Store(args) => store::run(&config.state_dir, &args.action),
         Command::Doctor(args) => runtime()?.block_on(diagnose(&config, args)),

@@ -116,7 +116,7 @@ fn ordinary_traffic_is_quiet_and_attacks_reach_every_receiver() -> Result<()> {
         "leuko_incidents_total{class=\"port_scan\"",
         "leuko_packets_total{direction=\"ingress\"}",
         "leuko_coverage_ratio ",
-        "leuko_notifications_total{result=\"delivered\",sink=\"telegram\"}",
+        "leuko_notifications_total{result=\"delivered\",sink=\"telegram:42\"}",
     ] {
         assert!(metrics.contains(wanted), "{wanted} not in\n{metrics}");
     }

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use network::{ACK, FIN, Network, PSH, RST, START, SYN, host, network};
 use sensor_core::engine::EngineConfig;
-use sensor_core::flow::{EndReason, Timeouts};
+use sensor_core::features::flow::vector;
+use sensor_core::flow::{EndReason, FlowRecord, Timeouts};
 use sensor_core::incident::suppress::Rule;
 use sensor_core::incident::{Change, Class, IncidentEvent};
 use sensor_core::net;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::packet::{proto, tcp_flags};
+use sensor_models::Mark;
 
 fn scan(net: &mut Network, attacker: IpAddr, victim: IpAddr, ports: u16) {
     for port in 1..=ports {
@@ -339,19 +341,17 @@ fn allowed_networks_and_disabled_classes_are_not_reported() {
     assert_eq!(net.only().incident.class, Class::PortScan);
 }
 
-#[test]
-fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
-    let mut net = network();
-    let normal = |net: &mut Network, n: u32| {
-        let client = (host(100 + n % 7), 30_000 + (n % 20_000) as u16);
-        net.conversation(client, (host(1), 443), 400 + n % 90, 5_000 + n % 700);
-        net.wait(60_000);
-    };
-    (0..2_000).for_each(|n| normal(&mut net, n));
-    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new(), "normal traffic");
+fn normal(net: &mut Network, n: u32) {
+    let client = (host(100 + n % 7), 30_000 + (n % 20_000) as u16);
+    net.conversation(client, (host(1), 443), 400 + n % 90, 5_000 + n % 700);
+    net.wait(60_000);
+}
+
+/// Uploads to hosts that nobody else uploads to, among normal traffic.
+fn unlike_all_others(net: &mut Network, last: u32) {
     for n in 0..60_u32 {
-        normal(&mut net, 2_000 + n);
-        let client = (host(50), 30_000 + n as u16);
+        normal(net, 2_000 + n);
+        let client = (host(last), 30_000 + n as u16);
         net.handshake(client, (host(200 + n), 8443));
         for _ in 0..80 {
             net.tcp(client, (host(200 + n), 8443), PSH | ACK, 1400);
@@ -360,12 +360,40 @@ fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
         net.goodbye(client, (host(200 + n), 8443));
     }
     net.seconds(30);
+}
+
+#[test]
+fn a_host_whose_flows_are_unlike_all_others_is_an_anomaly_after_the_warm_up() {
+    let mut net = network();
+    (0..2_000).for_each(|n| normal(&mut net, n));
+    assert_eq!(net.opened(), Vec::<&IncidentEvent>::new(), "normal traffic");
+    unlike_all_others(&mut net, 50);
     let incident = &net.only().incident;
     assert_eq!((incident.class, incident.attackers.as_slice()), (Class::Anomaly, &[host(50)][..]));
     let features = incident.evidence["features"].as_array().unwrap();
     assert!(!features.is_empty(), "an anomaly says what stood out");
     let changes = incident.evidence["would_be_normal_if"].as_array().unwrap();
     assert!(changes.iter().all(|change| change["from"] != change["to"]) && !changes.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn the_like_of_a_false_positive_is_not_reported_again() {
+    for (judged, incidents) in [(false, 2), (true, 1)] {
+        let mut net = network();
+        (0..2_000).for_each(|n| normal(&mut net, n));
+        unlike_all_others(&mut net, 50);
+        let incident = net.only().incident.clone();
+        if judged {
+            let is_part = |record: &&FlowRecord| IpAddr::from(record.view().client().addr) == host(50);
+            let flows: Vec<_> = net.records.iter().filter(is_part).map(vector).collect();
+            assert_eq!(flows.len(), 60);
+            let rows = net.engine.judge(&incident, Mark::Normal, &flows);
+            assert!((1..60).contains(&rows), "{rows}: what is like another is known by it");
+        }
+        net.seconds(600);
+        unlike_all_others(&mut net, 51);
+        assert_eq!(net.opened().len(), incidents, "judged: {judged}");
+    }
 }
 
 #[test]

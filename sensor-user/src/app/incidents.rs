@@ -154,14 +154,16 @@ fn row(kept: &Kept) -> String {
         None => "open".to_owned(),
         Some(_) => text::span(incident.last_seen.since(incident.first_seen)),
     };
-    let said = kept.judgement.as_ref().map_or("", |judgement| words(judgement.verdict));
-    let muted = kept.muted_by.as_ref().map(|rule| format!("muted by {rule}")).unwrap_or_default();
+    let said = kept.judgement.as_ref().map(|judgement| words(judgement.verdict).to_owned());
+    let said: Vec<String> =
+        said.into_iter().chain(kept.muted_by.as_ref().map(|rule| format!("muted by {rule}"))).collect();
     let line = format!(
-        "{}  {}  {:<8}  {:<16}  {state:>12}  {from} > {to}  {said}{muted}",
+        "{}  {}  {:<8}  {:<16}  {state:>12}  {from} > {to}  {}",
         incident.detected_at,
         text::plain(&incident.id),
         incident.severity,
-        incident.class
+        incident.class,
+        said.join(", ")
     );
     line.trim_end().to_owned() + "\n"
 }

@@ -164,3 +164,55 @@ fn memory_stands_in_for_a_disk_and_gives_back_what_it_has() {
     record(&mut disk, Change::Closed, &worse);
     assert_eq!(disk.last_event().unwrap(), 4);
 }
+
+#[test]
+fn what_is_old_is_forgotten_but_not_what_somebody_waits_for() {
+    let (_dir, mut store) = store();
+    for id in ["0000000000000001", "0000000000000002", "0000000000000003"] {
+        record(&mut store, Change::Opened, &incident(id));
+    }
+    record(&mut store, Change::Closed, &incident("0000000000000001"));
+    record(&mut store, Change::Closed, &incident("0000000000000002"));
+    // The first is told to all, the second waits for b, the third is open.
+    for (sink, seq) in [("a", 1), ("b", 1), ("a", 4), ("b", 4), ("a", 2), ("a", 5)] {
+        settle(&mut store, sink, seq, Fate::Delivered);
+    }
+    store.remember("a", "message:0000000000000001", "7").unwrap();
+    store.remember("a", "message:0000000000000002", "8").unwrap();
+    store.remember("a", "offset:123456789012", "9").unwrap();
+    let day = Duration::from_secs(86_400);
+    assert!(!store.forget_older(day, at(60)).unwrap());
+    assert_eq!(store.incidents(&Incidents::default()).unwrap().len(), 3, "nothing is old");
+    assert!(!store.forget_older(day, at(60) + day * 2).unwrap());
+    let left: Vec<_> =
+        store.incidents(&Incidents::default()).unwrap().into_iter().map(|kept| kept.incident.id).collect();
+    assert_eq!(left, ["0000000000000002", "0000000000000003"]);
+    let recall = |about: &str| store.recall("a", about).unwrap().is_some();
+    assert_eq!(
+        ["message:0000000000000001", "message:0000000000000002", "offset:123456789012"].map(recall),
+        [false, true, true]
+    );
+    let holdings = store.holdings().unwrap();
+    assert_eq!((holdings.pending, holdings.damage.len()), (4, 0));
+}
+
+#[test]
+fn a_copy_is_a_store_and_a_damaged_file_is_told() {
+    let (dir, mut store) = store();
+    for n in 0..200 {
+        record(&mut store, Change::Opened, &incident(&format!("{n:016x}")));
+    }
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    store.copy_to(&copy.join(NAME)).unwrap();
+    store.compact().unwrap();
+    let copied = Store::open_existing(&copy).unwrap();
+    assert_eq!(copied.incidents(&Incidents::default()).unwrap().len(), 200);
+    drop(copied);
+    let path = copy.join(NAME);
+    let mut octets = std::fs::read(&path).unwrap();
+    let page = octets.len() / 8192 * 4096;
+    octets[page..page + 4096].fill(0xa5);
+    std::fs::write(&path, octets).unwrap();
+    assert!(damage(&path).map_or(true, |found| !found.is_empty()));
+}

@@ -105,8 +105,9 @@ impl Store {
             [most],
         )?;
         step.execute(
-            "DELETE FROM memo WHERE sink != 'engine' AND ?1 > 0 AND length(about) = 16
-             AND NOT EXISTS (SELECT 1 FROM incident WHERE id = memo.about)",
+            "DELETE FROM memo WHERE ?1 > 0 AND (length(about) = 16 OR about LIKE 'message:%' OR about LIKE 'muted:%'
+             OR about LIKE 'judged:%') AND NOT EXISTS
+             (SELECT 1 FROM incident WHERE id = substr(memo.about, instr(memo.about, ':') + 1))",
             [most],
         )?;
         step.commit()?;

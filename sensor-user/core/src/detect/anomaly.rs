@@ -182,8 +182,7 @@ impl Anomaly {
         self.learner.observe(&row, [view.client().addr, view.server().addr], record.last_seen, p_value);
     }
 
-    /// Takes in a person's word about a flow, if it is one that only a person can tell from an ordinary one. Gives whether it
-    /// is.
+    /// Takes in a person's word about a flow, if it is rare and nothing like it is known already. Gives whether it is.
     pub fn mark(&mut self, mark: Mark, vector: &FlowVector) -> bool {
         let row = model_input(vector);
         let p_value = self.learner.baseline().and_then(|baseline| self.learner.p_value(&row, baseline.score(&row)));
