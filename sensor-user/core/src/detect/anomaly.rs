@@ -186,7 +186,7 @@ impl Anomaly {
     pub fn mark(&mut self, mark: Mark, vector: &FlowVector) -> bool {
         let row = model_input(vector);
         let p_value = self.learner.baseline().and_then(|baseline| self.learner.p_value(&row, baseline.score(&row)));
-        p_value.is_none_or(|p_value| p_value < self.params.learn.alert_level) && self.learner.mark(mark, &row).is_ok()
+        p_value.is_none_or(|p_value| p_value <= self.params.rare) && self.learner.mark(mark, &row).is_ok()
     }
 
     /// Reports hosts whose rare flows exceed chance. `involved` tells whether an address is part of an incident: what it
