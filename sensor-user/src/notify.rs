@@ -120,6 +120,20 @@ pub struct NotifyConfig {
 }
 
 impl NotifyConfig {
+    /// Sinks that cannot be asked whether they are there without being told something.
+    #[must_use]
+    pub const fn others(&self) -> usize {
+        self.discord.len()
+            + self.email.len()
+            + self.eve.len()
+            + self.mattermost.len()
+            + self.ntfy.len()
+            + self.otlp.len()
+            + self.slack.len()
+            + self.syslog.len()
+            + self.webhook.len()
+    }
+
     /// Whether nobody is told.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -45,7 +45,7 @@ fn add(store: &mut Store, args: &AddArgs) -> Result<ExitCode> {
     if !args.dry_run {
         store.add_mute(&rule, &actor(), now())?;
         if args.apply_to_past {
-            store.mute_past(&tried.ids, rule.name())?;
+            store.mute_past(&tried.ids, rule.name(), &actor(), now())?;
         }
         if !args.json {
             let _ = writeln!(told, "muted {}, until {}", rule.name(), rule.raw().expires);

@@ -39,6 +39,10 @@ pub async fn checks(config: &NotifyConfig) -> Vec<Check> {
         asked.push(tokio::spawn(async move { check_of("telegram", telegram(&client, &bot).await) }));
     }
     let mut checks = Vec::new();
+    let others = config.others();
+    if others > 0 {
+        checks.push(Check::ok(AREA, "others", format!("{others}; `leuko notify test` sends them a sample incident")));
+    }
     for task in asked {
         // A task fails only by a panic, which has been told already.
         checks.extend(task.await);

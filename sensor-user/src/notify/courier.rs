@@ -2,6 +2,7 @@
 //!
 //! The courier holds nothing that the outbox has not. What it was about to send when the process died is sent again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,8 @@ impl<S: Sink> Courier<S> {
                 (self.others, self.done) = (news.others, 0);
             }
             self.refresh_when_due().await;
-            let waiting = self.keeper.pending(&self.name, self.done, FETCH).await;
+            let mut waiting = self.keeper.pending(&self.name, self.done, FETCH).await;
+            self.foresee(&mut waiting);
             let step = if waiting.is_empty() { self.rest().await } else { self.work(&waiting).await };
             if step == Step::Stop {
                 return;
@@ -106,6 +108,17 @@ impl<S: Sink> Courier<S> {
     async fn refresh_when_due(&mut self) {
         if self.refresh_at.is_some_and(|at| at <= Instant::now()) {
             self.refresh_at = self.sink.refresh().await.map(|span| Instant::now() + span);
+        }
+    }
+
+    /// Of an incident whose earlier event is sent with it, the sink will have been told.
+    fn foresee(&self, waiting: &mut [Event]) {
+        let mut told = BTreeSet::new();
+        for event in waiting {
+            event.told |= told.contains(&event.incident.id);
+            if self.terms.refuses(event).is_none() {
+                told.insert(event.incident.id.clone());
+            }
         }
     }
 
@@ -150,17 +163,7 @@ impl<S: Sink> Courier<S> {
                 && (event.rose || !event.told)
         });
         match self.pace.permit(rest.len(), urgent, Instant::now()) {
-            Permit::Messages(count) => {
-                for event in wanted.iter().take(count) {
-                    if self.send(std::slice::from_ref(event), false).await == Step::Stop {
-                        return Step::Stop;
-                    }
-                    if self.done < event.seq {
-                        break;
-                    }
-                }
-                Step::On
-            }
+            Permit::Message => self.send(&wanted[..1], false).await,
             Permit::Digest if wanted.len() > 1 && self.most > 1 => {
                 self.send(&wanted[..wanted.len().min(self.most)], true).await
             }

@@ -29,8 +29,8 @@ struct Bucket {
 /// What may be done with events that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
-    /// A message for each of the first so many.
-    Messages(usize),
+    /// A message for the first of them.
+    Message,
     /// One message for all of them.
     Digest,
     /// Nothing before this.
@@ -54,20 +54,16 @@ impl Pace {
         }
         let rests = !self.cool_down.is_zero();
         let Some(bucket) = &mut self.limit else {
-            return if (rests && waiting > 1) || waiting >= BACKLOG {
-                Permit::Digest
-            } else {
-                Permit::Messages(waiting)
-            };
+            return if (rests && waiting > 1) || waiting >= BACKLOG { Permit::Digest } else { Permit::Message };
         };
         bucket.fill(now);
         if bucket.tokens < 1.0 {
             return Permit::Wait(now + Duration::from_secs_f64((1.0 - bucket.tokens) / bucket.per_second));
         }
         if rests && waiting > 1 || bucket.tokens < waiting as f64 {
-            return if waiting > 1 { Permit::Digest } else { Permit::Messages(1) };
+            return if waiting > 1 { Permit::Digest } else { Permit::Message };
         }
-        Permit::Messages(waiting)
+        Permit::Message
     }
 
     /// A message was sent.
@@ -108,7 +104,7 @@ mod tests {
     #[test]
     fn a_burst_beyond_the_limit_becomes_one_message() {
         let (mut pace, now) = pace(Some("3/1m"), None);
-        assert_eq!(pace.permit(3, false, now), Permit::Messages(3));
+        assert_eq!(pace.permit(3, false, now), Permit::Message);
         pace.spend(now);
         assert_eq!(pace.permit(3, false, now), Permit::Digest);
         pace.spend(now);
@@ -120,7 +116,7 @@ mod tests {
     #[test]
     fn a_rest_is_kept_until_something_urgent_comes() {
         let (mut pace, now) = pace(None, Some(60));
-        assert_eq!(pace.permit(1, false, now), Permit::Messages(1));
+        assert_eq!(pace.permit(1, false, now), Permit::Message);
         pace.spend(now);
         assert_eq!(pace.permit(2, false, now), Permit::Wait(now + Duration::from_secs(60)));
         assert_eq!(pace.permit(2, true, now), Permit::Digest);
@@ -131,7 +127,7 @@ mod tests {
     fn without_limits_each_event_is_a_message() {
         let (mut pace, now) = pace(None, None);
         pace.spend(now);
-        assert_eq!(pace.permit(63, false, now), Permit::Messages(63));
+        assert_eq!(pace.permit(63, false, now), Permit::Message);
         assert_eq!(pace.permit(64, false, now), Permit::Digest, "unless there are so many that it does not keep up");
     }
 }

@@ -144,9 +144,23 @@ fn short(float: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        /// What people are shown can neither move a cursor nor turn a line around.
+        #[test]
+        fn nothing_plays_with_terminals(text in any::<String>(), escape in "[\\x00-\\x1f\\x7f-\\x9f\u{202a}-\u{202e}]{0,4}") {
+            let shown = plain(&format!("{escape}{text}{escape}"));
+            let harmless = |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
+            prop_assert!(shown.chars().all(harmless));
+            let mut odd = crate::notify::testing::incident("a");
+            odd.evidence.insert(text.clone(), json!([text, { "label": escape }]));
+            prop_assert!(evidence(&odd).all(|(name, value)| (name + &value).chars().all(harmless)));
+        }
+    }
 
     #[test]
     fn long_lists_say_how_much_is_missing() {

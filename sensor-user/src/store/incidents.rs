@@ -233,11 +233,13 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn mute_past(&mut self, ids: &[&str], rule: &str) -> Result<()> {
+    pub fn mute_past(&mut self, ids: &[&str], rule: &str, actor: &str, now: Timestamp) -> Result<()> {
         let step = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for id in ids {
             step.execute("UPDATE incident SET muted_by = ?2 WHERE id = ?1", [*id, rule])?;
         }
+        let reason = format!("applied to {} past incidents", ids.len());
+        audit::note(&step, &Action { actor, action: "mute_past", target: rule, reason: &reason }, now)?;
         step.commit()
     }
 }

@@ -3,6 +3,8 @@
 //! An event stays until each sink has settled it: delivered, not wanted by its configuration, or given up, which a person can
 //! see and undo.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Result, Row, TransactionBehavior, params};
 use sensor_core::incident::{Change, Incident};
 use sensor_core::time::Timestamp;
@@ -89,6 +91,9 @@ pub struct Undelivered {
     pub why: String,
 }
 
+/// A sink may be out of the configuration for so long, as with `--no-notify`.
+const DAY: Duration = Duration::from_secs(86_400);
+
 impl Store {
     /// The first events that wait for a sink, beyond one that it has dealt with.
     ///
@@ -173,7 +178,7 @@ impl Store {
         )
     }
 
-    /// Gives up what waits for sinks that are not configured any more. Gives how many events.
+    /// Gives up what has waited for a day for sinks that are not configured any more. Gives how many events.
     ///
     /// # Errors
     /// It cannot be written.
@@ -182,8 +187,8 @@ impl Store {
         for queue in self.queues()?.iter().filter(|queue| !sinks.contains(&queue.sink)) {
             given_up += self.db.execute(
                 "UPDATE delivery SET fate = 3, settled_at = ?2, note = 'the sink is not configured any more'
-                 WHERE sink = ?1 AND fate = 0",
-                params![queue.sink, micros(now)],
+                 WHERE sink = ?1 AND fate = 0 AND seq IN (SELECT seq FROM event WHERE kept_at < ?3)",
+                params![queue.sink, micros(now), micros(now - DAY)],
             )?;
         }
         Ok(given_up)

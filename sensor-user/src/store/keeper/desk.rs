@@ -221,7 +221,11 @@ impl Desk {
     pub(super) fn upkeep(&mut self, now: Timestamp) -> bool {
         let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) else { return false };
         let forgets = self.rounds.is_multiple_of(FORGET);
+        let sinks = &self.sinks;
         let done = flows::upkeep(disk.database(), now, &self.keep.flows).and_then(|step| {
+            if forgets {
+                disk.give_up_others(sinks, now)?;
+            }
             let more = forgets && disk.forget_older(self.keep.incidents, now)?;
             Ok(more || step != Upkeep::Idle)
         });
