@@ -1,7 +1,7 @@
 //! Tells people and other systems of incidents, without ever making the sensor wait for them.
 //!
 //! Events wait in the outbox of the [store](crate::store). Each receiver (an Alertmanager, one Telegram chat, a mailbox) has a
-//! [courier] of its own, so that one that is slow or dead delays nobody else.
+//! courier of its own, so that one that is slow or dead delays nobody else.
 
 pub mod alertmanager;
 pub mod auth;

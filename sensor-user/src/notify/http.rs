@@ -26,7 +26,7 @@ pub enum Trust {
 /// A client that uses the ring provider, follows no redirect and ignores proxy variables of the environment.
 ///
 /// Redirects and proxies would carry a token to a host that the configuration does not name, and that
-/// [`super::endpoints`] therefore does not know.
+/// [`super::Sinks::endpoints`] therefore does not know.
 ///
 /// # Errors
 /// With [`Trust::SystemRoots`] when the system has no CA certificates.

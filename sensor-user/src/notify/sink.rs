@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::store::Event;
 
 /// Delivers events to one receiver. What is common to all (order, retries, limits, digests, giving up) is done by the
-/// [courier](super::courier); a sink says how a request is made and what its answer means.
+/// courier; a sink says how a request is made and what its answer means.
 pub trait Sink: Send + 'static {
     /// Most events that one request can carry as they are; 1 where each is a message of its own.
     const BATCH: usize = 1;
