@@ -88,7 +88,7 @@ pub struct ListArgs {
 /// `leuko feedback`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  leuko feedback 3f0c false-positive --reason 'our backup'
+  leuko feedback 3f0c false-positive --reason backup
   leuko feedback 3f0c9a1b2c3d4e5f confirmed
 
 A running sensor takes it up within a second: traffic of a false positive counts as normal from then on, and the next

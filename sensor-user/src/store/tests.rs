@@ -66,7 +66,9 @@ proptest! {
         store.record(&[event(Change::Opened, &odd)], &[name.clone(), "b".to_owned()], at(1)).unwrap();
         let judgement = Judgement { verdict: Verdict::Confirmed, reason: text.clone() };
         prop_assert!(store.judge("a", &judgement, &name, at(2)).unwrap());
-        prop_assert!(!store.judge(&format!("a' OR '1'='1{text}"), &judgement, &name, at(2)).unwrap());
+        let injected = "a' OR '1'='1".to_owned() + &text;
+        let judged = store.judge(&injected, &judgement, &name, at(2)).unwrap();
+        prop_assert!(!judged);
         store.remember(&name, &text, &text).unwrap();
         prop_assert_eq!(&store.incident("a").unwrap().unwrap().incident, &odd);
         prop_assert_eq!(store.incident("a").unwrap().unwrap().judgement, Some(judgement));
