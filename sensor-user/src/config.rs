@@ -289,7 +289,7 @@ impl Config {
         let text = match path {
             None => String::new(),
             Some(path) => {
-                fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?
+                fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?
             }
         };
         let mut overrides =
@@ -349,12 +349,12 @@ impl Config {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file is missing, or may not be read.
-    #[error("read the configuration file {}: {source}", path.display())]
+    #[error("read the configuration file {}: {cause}", path.display())]
     Unreadable {
         /// As it was given.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A value that is not allowed.
     #[error("{origin}: {message}")]

@@ -48,13 +48,16 @@ pub enum StoreError {
     #[error("there is no store at {}: `leuko run` makes one; --state-dir says where it is", .0.display())]
     Missing(PathBuf),
     /// The file is there, and may not be opened.
-    #[error("open {}: {source}", path.display())]
+    #[error("open {}: {cause}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
+    /// It belongs to somebody else.
+    #[error("{} may not be opened: run this as root, or as the user that `leuko run` runs as", .0.display())]
+    Denied(PathBuf),
     /// Another program's database.
     #[error("{} is not a store of leuko: move it away", .0.display())]
     Foreign(PathBuf),
@@ -70,14 +73,14 @@ pub enum StoreError {
     },
     /// The file is damaged.
     #[error(
-        "{} is damaged ({source}): `leuko store check` says how badly; restore a backup, or move it away to begin anew",
+        "{} is damaged ({cause}): `leuko store check` says how badly; restore a backup, or move it away to begin anew",
         path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What SQLite says.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// Anything else.
     #[error(transparent)]
@@ -91,7 +94,7 @@ impl StoreError {
         match self {
             Self::Unreadable { .. } => true,
             Self::Sqlite(error) => is_of_medium(error),
-            Self::Missing(_) | Self::Foreign(_) | Self::Newer { .. } | Self::Damaged { .. } => false,
+            Self::Missing(_) | Self::Denied(_) | Self::Foreign(_) | Self::Newer { .. } | Self::Damaged { .. } => false,
         }
     }
 }
@@ -120,7 +123,7 @@ impl Store {
     /// See [`StoreError`].
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(NAME);
-        let unreadable = |source| StoreError::Unreadable { path: path.clone(), source };
+        let unreadable = |cause| StoreError::Unreadable { path: path.clone(), cause };
         std::fs::create_dir_all(state_dir).map_err(unreadable)?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         drop(options.map_err(unreadable)?);
@@ -134,9 +137,12 @@ impl Store {
     pub fn open_existing(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(NAME);
         match path.try_exists() {
-            Ok(true) => Self::open_file(&path),
+            Ok(true) => match OpenOptions::new().read(true).write(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(StoreError::Denied(path)),
+                Ok(_) | Err(_) => Self::open_file(&path),
+            },
             Ok(false) => Err(StoreError::Missing(path)),
-            Err(source) => Err(StoreError::Unreadable { path, source }),
+            Err(cause) => Err(StoreError::Unreadable { path, cause }),
         }
     }
 
@@ -153,7 +159,7 @@ impl Store {
     fn open_file(path: &Path) -> Result<Self, StoreError> {
         let damaged = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => StoreError::Foreign(path.to_owned()),
-            Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path: path.to_owned(), source },
+            Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path: path.to_owned(), cause: source },
             Some(_) | None => StoreError::Sqlite(source),
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -163,6 +169,7 @@ impl Store {
             StoreError::Sqlite(source) => damaged(source),
             StoreError::Missing(_)
             | StoreError::Unreadable { .. }
+            | StoreError::Denied(_)
             | StoreError::Foreign(_)
             | StoreError::Newer { .. }
             | StoreError::Damaged { .. } => error,

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{now, print};
 use crate::attribution::{Attribution, FlowSpan, IncidentLog};
 use crate::cli::flows::FlowsArgs;
-use crate::export::flows::{ATTACK_CAT, IDENTITY, LABEL, NORMAL};
+use crate::export::flows::{ATTACK_CAT, IDENTITY, LABEL, NORMAL, identity};
 use crate::export::parquet::ParquetFile;
 use crate::export::unsw::UnswRows;
 use crate::store::flows::{self, Features, Filter, FlowEntry, FlowRow, Found};
@@ -141,19 +141,8 @@ fn csv_header() -> impl Iterator<Item = &'static str> {
 
 /// As [`FlowExport`](crate::export::flows::FlowExport) writes it.
 fn csv_row(row: &FlowRow, features: &Features, class: Option<Class>) -> impl Iterator<Item = String> {
-    let line = row.line();
-    let identity = [
-        line.src_addr.to_string(),
-        line.src_port.to_string(),
-        line.dst_addr.to_string(),
-        line.dst_port.to_string(),
-        line.proto.to_string(),
-        line.first_seen.to_string(),
-        line.last_seen.to_string(),
-        line.end_reason.to_owned(),
-    ];
     let label = [u8::from(class.is_some()).to_string(), class.map_or(NORMAL, Class::as_str).to_owned()];
-    identity.into_iter().chain(features.vector.map(|value| value.to_string())).chain(label)
+    identity(&row.line()).into_iter().chain(features.vector.map(|value| value.to_string())).chain(label)
 }
 
 fn parquet(question: &mut Question<'_>, path: &Path) -> Result<u64> {

@@ -60,18 +60,7 @@ impl FlowExport {
     /// # Errors
     /// When it cannot be written.
     pub fn flow(&mut self, record: &FlowRecord) -> Result<()> {
-        let line = FlowLine::from(record);
-        let identity = [
-            line.src_addr.to_string(),
-            line.src_port.to_string(),
-            line.dst_addr.to_string(),
-            line.dst_port.to_string(),
-            line.proto.to_string(),
-            line.first_seen.to_string(),
-            line.last_seen.to_string(),
-            line.end_reason.to_owned(),
-        ];
-        let row = identity.into_iter().chain(vector(record).map(|value| value.to_string()));
+        let row = identity(&FlowLine::from(record)).into_iter().chain(vector(record).map(|value| value.to_string()));
         self.rows.write_record(row).with_context(|| format!("write {}", self.waiting.display()))
     }
 
@@ -94,6 +83,21 @@ impl FlowExport {
         new.commit()?;
         Ok(count)
     }
+}
+
+/// The cells of [`IDENTITY`].
+#[must_use]
+pub fn identity(line: &FlowLine) -> [String; IDENTITY.len()] {
+    [
+        line.src_addr.to_string(),
+        line.src_port.to_string(),
+        line.dst_addr.to_string(),
+        line.dst_port.to_string(),
+        line.proto.to_string(),
+        line.first_seen.to_string(),
+        line.last_seen.to_string(),
+        line.end_reason.to_owned(),
+    ]
 }
 
 impl Drop for FlowExport {

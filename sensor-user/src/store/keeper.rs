@@ -114,8 +114,8 @@ impl Keeper {
         let lock = lock(state_dir);
         let disk = match &lock {
             Ok(_) => Store::open(state_dir),
-            Err(source) => {
-                Err(StoreError::Unreadable { path: state_dir.join(LOCK), source: io::Error::from(source.kind()) })
+            Err(error) => {
+                Err(StoreError::Unreadable { path: state_dir.join(LOCK), cause: io::Error::from(error.kind()) })
             }
         };
         let place = match (&disk, lock) {
