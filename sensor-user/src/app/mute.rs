@@ -154,3 +154,43 @@ fn list(mutes: &[Suppress], json: bool) -> Result<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use sensor_core::incident::Change;
+    use sensor_core::time::Timestamp;
+
+    use super::*;
+    use crate::notify::testing::{event, incident};
+    use crate::store::{Judgement, Verdict};
+
+    #[test]
+    fn a_rule_is_tried_on_what_is_stored_before_it_is_saved() {
+        let mut store = Store::in_memory().unwrap();
+        let mut partly = incident("c");
+        partly.attackers.push("198.51.100.7".parse().unwrap());
+        for one in [incident("a"), incident("b"), partly] {
+            store.record(&[event(Change::Opened, &one)], &[], Timestamp::EPOCH).unwrap();
+        }
+        let judgement = Judgement { verdict: Verdict::Confirmed, reason: String::new() };
+        store.judge("b", &judgement, "me", Timestamp::EPOCH).unwrap();
+        let rule = Suppress::try_from(RawSuppress {
+            name: "ours".to_owned(),
+            reason: "a test".to_owned(),
+            from: vec![Network::try_from("203.0.113.0/24".to_owned()).unwrap()],
+            ..RawSuppress::default()
+        })
+        .unwrap();
+        let past = store.incidents(&Incidents::default()).unwrap();
+        let tried = Trial::of(&rule, &past);
+        assert_eq!((tried.tried, tried.partly, tried.ids.as_slice()), (3, 1, &["a", "b"][..]));
+        let tally = Tally { incidents: 2, confirmed: 1, false_positive: 0 };
+        assert_eq!(tried.withheld, BTreeMap::from([("port_scan", tally)]));
+        let words = tried.words(true);
+        assert!(
+            words.contains("of 3 past incidents, 2 would not") && words.contains("1 of them were confirmed"),
+            "{words}"
+        );
+        assert!(store.mutes().unwrap().is_empty());
+    }
+}

@@ -77,6 +77,16 @@ async fn labels_are_the_same_from_firing_to_resolved() {
 }
 
 #[tokio::test]
+async fn an_alert_links_to_the_dashboard() {
+    let receiver = Fake::ok().await;
+    let config = format!("dashboard = \"https://d.example/\"\n[[alertmanager]]\nurl = \"{}\"\n", receiver.url);
+    let rig = Rig::start(&config);
+    rig.send(Change::Opened, &incident("a"));
+    let posts = receiver.wait_for(1).await;
+    assert_eq!(alerts(&posts[0])[0]["generatorURL"], "https://d.example/incidents/a");
+}
+
+#[tokio::test]
 async fn one_refresh_carries_every_firing_alert() {
     let receiver = Fake::ok().await;
     let rig = rig(&receiver.url, "resend = \"50ms\"\nbasic_auth = { username = \"u\", password = \"p\" }");
