@@ -23,17 +23,20 @@ pub use cage::{Cage, Flown};
 pub use report::{Outcome, Report, Stages};
 
 /// Probes of a canary where every packet is looked at; a scan is found after half of them.
-const PROBES: u32 = 32;
+const PROBES: u16 = 32;
 /// With sampling there are more, up to so many.
-const MOST_PROBES: u32 = 4096;
+const MOST_PROBES: u16 = 4096;
 
 /// Canaries, one after the other.
 #[derive(Debug)]
 pub struct Canaries {
     cage: Cage,
-    probes: u32,
+    probes: u16,
     /// When a canary is given up.
     patience: Duration,
+    /// The first port of the next. A port comes back only long after its last flow has ended, so every probe is a new
+    /// flow whatever port it leaves from.
+    port: u16,
     /// CLOCK_MONOTONIC, which is also what the kernel's programs read.
     stopwatch: fn() -> Duration,
     flight: Option<Flight>,
@@ -46,6 +49,7 @@ struct Flight {
     told: Receiver<Result<Flown>>,
     flown: Option<Flown>,
     read: Option<Duration>,
+    incident: Option<Duration>,
 }
 
 impl Canaries {
@@ -60,8 +64,9 @@ impl Canaries {
     ) -> Self {
         let (client, server) = cage.marks();
         engine.set_canary(Canary::new(client.into(), server.into()));
-        let probes = PROBES.saturating_mul(sampling.max(1)).min(MOST_PROBES);
-        Self { cage, probes, patience, stopwatch, flight: None }
+        let sampling = u16::try_from(sampling.max(1)).unwrap_or(u16::MAX);
+        let probes = PROBES.saturating_mul(sampling).min(MOST_PROBES);
+        Self { cage, probes, patience, port: Cage::FIRST_PORT, stopwatch, flight: None }
     }
 
     /// Where they fly.
@@ -84,8 +89,11 @@ impl Canaries {
         if let Some(canary) = engine.canary_mut() {
             canary.begin(now);
         }
-        let told = self.cage.scan(self.probes, delay, self.stopwatch)?;
-        self.flight = Some(Flight { let_go: (self.stopwatch)(), told, flown: None, read: None });
+        let ports = self.port..=self.port + (self.probes - 1);
+        self.port = ports.end().checked_add(self.probes).map_or(Cage::FIRST_PORT, |_| ports.end() + 1);
+        let told = self.cage.scan(ports, delay, self.stopwatch)?;
+        let let_go = (self.stopwatch)();
+        self.flight = Some(Flight { let_go, told, flown: None, read: None, incident: None });
         Ok(())
     }
 
@@ -94,6 +102,8 @@ impl Canaries {
     pub fn look(&mut self, engine: &mut Engine, epoch_ns: u64) -> Option<Report> {
         let now = (self.stopwatch)();
         let flight = self.flight.as_mut()?;
+        // Packets that left before the last look have all been read by now.
+        let mut read_all = flight.flown.is_some();
         match flight.told.try_recv() {
             Ok(Ok(flown)) => flight.flown = Some(flown),
             Ok(Err(error)) => return self.ended(Report::failed(&error)),
@@ -106,21 +116,25 @@ impl Canaries {
         if seen.flows > 0 && flight.read.is_none() {
             flight.read = Some(now);
         }
+        if seen.incident.is_some() && flight.incident.is_none() {
+            flight.incident = Some(now);
+        }
+        read_all |= flight.flown.is_some() && seen.flows >= u64::from(self.probes);
         let late = now.saturating_sub(flight.let_go) >= self.patience;
-        if !late && (seen.incident.is_none() || flight.flown.is_none()) {
+        if !late && !(flight.incident.is_some() && read_all) {
             return None;
         }
-        let (Some(flown), read) = (flight.flown, flight.read) else {
+        let Some(flown) = flight.flown else {
             return self.ended(Report::failed(&anyhow!("the packets could not be sent in time")));
         };
         let kernel = seen.first_packet.map(|at| Duration::from_nanos(at.nanos().saturating_sub(epoch_ns)));
         let stages = Stages {
             sent: flown.ended.saturating_sub(flown.began),
             kernel: kernel.map(|at| at.saturating_sub(flown.began)),
-            read: read.map(|at| at.saturating_sub(flown.began)),
-            incident: seen.incident.as_ref().map(|_| now.saturating_sub(flown.began)),
+            read: flight.read.map(|at| at.saturating_sub(flown.began)),
+            incident: flight.incident.map(|at| at.saturating_sub(flown.began)),
         };
-        let report = Report::of(stages, self.probes, &seen);
+        let report = Report::of(stages, u32::from(self.probes), &seen);
         self.ended(report)
     }
 

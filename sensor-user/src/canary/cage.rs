@@ -1,6 +1,7 @@
 //! Where canaries fly: a network namespace with nothing but a loopback.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -15,9 +16,6 @@ use crate::source::kernel::attach::{EgressChoice, XdpChoice};
 use crate::source::kernel::interface::Interface;
 use crate::source::kernel::namespace::Namespace;
 use crate::source::kernel::rtnetlink::Lister;
-
-/// The first port that is scanned. Nothing listens in the cage.
-const FIRST_PORT: u16 = 20_000;
 
 /// A namespace whose loopback is watched.
 #[derive(Clone, Debug)]
@@ -37,6 +35,9 @@ pub struct Flown {
 }
 
 impl Cage {
+    /// The first port that may be scanned. Nothing listens in the cage.
+    pub(super) const FIRST_PORT: u16 = 20_000;
+
     /// Makes one, and has it watched. `seed` chooses the marked addresses: who knows it could hide behind them.
     ///
     /// # Errors
@@ -67,10 +68,10 @@ impl Cage {
         (self.client, self.server)
     }
 
-    /// Asks so many ports for a connection, on a thread of its own, after a delay. None of them is open.
+    /// Asks these ports for a connection, on a thread of its own, after a delay. None of them is open.
     pub(super) fn scan(
         &self,
-        probes: u32,
+        ports: RangeInclusive<u16>,
         delay: Duration,
         stopwatch: fn() -> Duration,
     ) -> Result<Receiver<Result<Flown>>> {
@@ -80,7 +81,7 @@ impl Cage {
             thread::sleep(delay);
             let flown = cage.lo.namespace.inside(|| {
                 let began = stopwatch();
-                for port in (FIRST_PORT..).take(probes as usize) {
+                for port in ports {
                     cage.probe(port).context("ask for a connection")?;
                 }
                 Ok(Flown { began, ended: stopwatch() })
