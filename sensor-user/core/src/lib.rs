@@ -16,6 +16,7 @@ pub mod flow;
 pub mod incident;
 pub mod learn;
 pub mod net;
+pub mod respond;
 pub mod roles;
 pub mod sketch;
 pub mod time;
