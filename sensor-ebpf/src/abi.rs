@@ -2,14 +2,18 @@
 
 mod address;
 mod aggregate;
+mod block;
 mod counters;
 
 pub use address::{Addr, MacAddr};
 pub use aggregate::Aggregate;
+pub use block::{
+    ALLOWED_ENTRIES, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, RETRY_ENTRIES, gate, kind,
+};
 pub use counters::{Counters, Hook, Reason};
 
 /// Version of this layout. Userspace refuses maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Slots in a bucket of a table: eight 8-byte tags fill one cache line.
 pub const BUCKET_SLOTS: u32 = 8;
@@ -285,7 +289,7 @@ const _: () = {
     assert!(size_of::<Aggregate>() == 96 + Aggregate::PEER_REGISTERS + Aggregate::PORT_REGISTERS);
     assert!(size_of::<ArpMessage>() == 48);
     assert!(size_of::<TableState>() == 48);
-    assert!(size_of::<Counters>() == 136);
+    assert!(size_of::<Counters>() == 160);
     assert!(size_of::<Settings>() == 32);
 };
 

@@ -2,6 +2,7 @@
 
 mod aggregates;
 pub mod atomic;
+mod blocks;
 mod frame;
 mod handshakes;
 pub mod hooks;

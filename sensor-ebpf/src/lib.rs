@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod abi;
 pub mod account;
+pub mod block;
 pub mod fragment;
 pub mod hash;
 #[cfg(target_arch = "bpf")]

@@ -22,6 +22,8 @@ use sensor_ebpf::packet::tunnel;
 use frames::{any_frame, tcp, udp};
 use sides::{At, Host, Kernel, test_run};
 
+#[path = "kernel_program/blocks.rs"]
+mod blocks;
 #[path = "kernel_program/depth.rs"]
 mod depth;
 #[path = "kernel_program/frames.rs"]

@@ -46,11 +46,15 @@ pub enum Reason {
     Sampled = 7,
     /// Forwarded, and counted already when it came in.
     Forwarded = 8,
+    /// Dropped: its sender or receiver is blocked.
+    Blocked = 9,
+    /// Dropped: more than a limit lets pass.
+    Limited = 10,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
 
     /// Every reason, in the order of [`Counters::unaccounted`].
     pub const ALL: [Self; Self::COUNT] = [
@@ -63,6 +67,8 @@ impl Reason {
         Self::LinkType,
         Self::Sampled,
         Self::Forwarded,
+        Self::Blocked,
+        Self::Limited,
     ];
 
     /// The stable name.
@@ -78,6 +84,8 @@ impl Reason {
             Self::LinkType => "link_type",
             Self::Sampled => "sampled",
             Self::Forwarded => "forwarded",
+            Self::Blocked => "blocked",
+            Self::Limited => "limited",
         }
     }
 }
@@ -102,6 +110,8 @@ pub struct Counters {
     pub broadcast: u64,
     /// ARP messages that found no room in their ring.
     pub arp_lost: u64,
+    /// Packets that would have been dropped by blocks that only count. They are in flows like all others.
+    pub would_drop: u64,
     /// Packets in no flow, by [`Reason`].
     pub unaccounted: [u64; Reason::COUNT],
 }
@@ -113,10 +123,17 @@ impl Counters {
         self.unaccounted.iter().sum()
     }
 
-    /// Packets that have no flow by nature: other protocols than IP, and copies of packets that have been counted.
+    /// Packets that were dropped.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.unaccounted[Reason::Blocked as usize] + self.unaccounted[Reason::Limited as usize]
+    }
+
+    /// Packets that have no flow by nature: other protocols than IP, copies of packets that have been counted, and what was
+    /// dropped.
     #[must_use]
     pub fn without_flow(&self) -> u64 {
-        let natural = [Reason::Arp, Reason::NonIp, Reason::Forwarded];
+        let natural = [Reason::Arp, Reason::NonIp, Reason::Forwarded, Reason::Blocked, Reason::Limited];
         natural.into_iter().map(|reason| self.unaccounted[reason as usize]).sum()
     }
 
@@ -130,6 +147,7 @@ impl Counters {
         self.multicast += other.multicast;
         self.broadcast += other.broadcast;
         self.arp_lost += other.arp_lost;
+        self.would_drop += other.would_drop;
         for (mine, theirs) in self.unaccounted.iter_mut().zip(&other.unaccounted) {
             *mine += theirs;
         }

@@ -7,41 +7,51 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use super::atomic::Shared;
 use super::frame::{Frame, TcFrame, XdpFrame, tc_context, xdp_context};
 use super::table::{Place, Seen};
-use super::{aggregates, maps, table};
-use crate::abi::{ArpMessage, Counters, FlowKey, Hook, Reason};
+use super::{aggregates, blocks, maps, table};
+use crate::abi::{ArpMessage, Counters, FlowKey, Hook, Reason, gate};
 use crate::account::{Wire, observe, observe_icmp_error};
 use crate::fragment;
 use crate::packet::arp::{self, Cast};
 use crate::packet::{Fragment, Packet, parse_layers, quoted, skip_ethernet, tunnel};
 
-/// The flow table was closed to a packet, for the first, second, fourth, eighth, ... time on this CPU.
-pub struct RareEvent;
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It goes on, and the flow table was closed to it, for the first, second, fourth, eighth, ... time on this CPU: worth a
+    /// line in the log.
+    PassAndTell,
+    /// It is dropped.
+    Drop,
+}
 
 /// Accounts a frame at the XDP hook; `FRAGS` where frames may have several buffers.
-///
-/// # Errors
-/// When something happened that is worth a line in the log.
 #[inline(always)]
-pub fn account_xdp<const FRAGS: bool>(ctx: &XdpContext) -> Result<(), RareEvent> {
+pub fn account_xdp<const FRAGS: bool>(ctx: &XdpContext) -> Verdict {
     account::<XdpFrame<FRAGS>>(xdp_context(ctx), Hook::Ingress)
 }
 
 /// Accounts a packet at a TC hook.
-///
-/// # Errors
-/// As [`account_xdp`].
 #[inline(always)]
-pub fn account_skb(ctx: &TcContext, hook: Hook) -> Result<(), RareEvent> {
+pub fn account_skb(ctx: &TcContext, hook: Hook) -> Verdict {
     account::<TcFrame>(tc_context(ctx), hook)
 }
 
 #[inline(always)]
-fn account<F: Frame>(context: F::Context, hook: Hook) -> Result<(), RareEvent> {
+fn account<F: Frame>(context: F::Context, hook: Hook) -> Verdict {
     let (Some(counters), Some([packet, inner])) = (maps::counters(hook), maps::packets()) else {
-        return Ok(());
+        return Verdict::Pass;
     };
     // SAFETY: these are this CPU's own elements, and nothing preempts the program on this CPU.
     let (counters, packet) = unsafe { (&mut *counters, &mut *packet) };
+    let sought = blocks::sought();
+    if sought & gate::PEERS != 0 {
+        let reason = blocks::judge_frame::<F>(context, hook);
+        if reason != 0 {
+            return drop_frame::<F>(context, reason, counters);
+        }
+    }
     let frame = F::open(context);
     match frame.cast() {
         Cast::Unicast => {}
@@ -59,7 +69,7 @@ fn account<F: Frame>(context: F::Context, hook: Hook) -> Result<(), RareEvent> {
         let packets = u64::from(frame.segments());
         counters.packets += packets;
         counters.unaccounted[reason as usize] += packets;
-        return Ok(());
+        return Verdict::Pass;
     }
     let mut outcome = parse::<F>(context, packet, hook, 0);
     if outcome == SHORT {
@@ -77,7 +87,32 @@ fn account<F: Frame>(context: F::Context, hook: Hook) -> Result<(), RareEvent> {
             *packet = *inner;
         }
     }
+    if sought & gate::PARSED != 0 {
+        let reason = blocks::judge_packet(hook, F::open(context).segments());
+        if reason != 0 {
+            return drop_frame::<F>(context, reason, counters);
+        }
+    }
     account_packet::<F>(context, packet, hook, counters)
+}
+
+/// Counts a packet that is dropped.
+#[inline(always)]
+fn drop_frame<F: Frame>(context: F::Context, reason: u32, counters: &mut Counters) -> Verdict {
+    count_apart::<F>(context, reason, counters);
+    Verdict::Drop
+}
+
+/// Counts a packet that belongs to no flow.
+#[inline(always)]
+fn count_apart<F: Frame>(context: F::Context, reason: u32, counters: &mut Counters) {
+    let packets = u64::from(F::open(context).segments());
+    counters.packets += packets;
+    // SAFETY: a local. Volatile, because LLVM knows what global functions return and the verifier does not.
+    let reason = unsafe { (&raw const reason).read_volatile() };
+    if let Some(count) = counters.unaccounted.get_mut(reason as usize) {
+        *count += packets;
+    }
 }
 
 /// What [`parse`] says: the packet is there,
@@ -119,28 +154,19 @@ fn inside_tunnel<F: Frame>(context: F::Context, outer: &Packet) -> u32 {
     }
 }
 
-/// Counts a packet that belongs to no flow.
+/// Counts a packet that cannot be parsed.
 #[inline(always)]
-fn refuse<F: Frame>(context: F::Context, outcome: u32, counters: &mut Counters) -> Result<(), RareEvent> {
+fn refuse<F: Frame>(context: F::Context, outcome: u32, counters: &mut Counters) -> Verdict {
     let reason = if outcome == SHORT { Reason::Truncated as u32 } else { outcome - 1 };
     if reason == Reason::Arp as u32 && !report_arp::<F>(context) {
         counters.arp_lost += 1;
     }
-    let packets = u64::from(F::open(context).segments());
-    counters.packets += packets;
-    if let Some(count) = counters.unaccounted.get_mut(reason as usize) {
-        *count += packets;
-    }
-    Ok(())
+    count_apart::<F>(context, reason, counters);
+    Verdict::Pass
 }
 
 #[inline(always)]
-fn account_packet<F: Frame>(
-    context: F::Context,
-    packet: &mut Packet,
-    hook: Hook,
-    counters: &mut Counters,
-) -> Result<(), RareEvent> {
+fn account_packet<F: Frame>(context: F::Context, packet: &mut Packet, hook: Hook, counters: &mut Counters) -> Verdict {
     let frame = F::open(context);
     let now_ns = now_ns();
     let wire = Wire::segmented(packet, frame.gso_size(), frame.gso_segs());
@@ -170,10 +196,10 @@ fn account_packet<F: Frame>(
         // SAFETY: the slot is an element of a preallocated array; userspace recycles it only after a grace period that
         // waits for this program.
         unsafe { observe::<Shared>(slot, packet, &wire, direction, now_ns) };
-        return Ok(());
+        return Verdict::Pass;
     }
     counters.overflowed += packets;
-    if counters.overflowed & (counters.overflowed - 1) == 0 { Err(RareEvent) } else { Ok(()) }
+    if counters.overflowed & (counters.overflowed - 1) == 0 { Verdict::PassAndTell } else { Verdict::Pass }
 }
 
 /// First fragments leave their ports for the later ones.

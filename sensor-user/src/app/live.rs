@@ -43,6 +43,8 @@ use crate::store::keeper::{Keep, Keeper};
 use crate::terminal::{Reader, Status};
 use crate::web::{self, Health, WebState};
 
+/// Blocks that the kernel has room for.
+const BLOCKS: u32 = 65_536;
 /// How long receivers get to take what is queued when the sensor stops.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -85,6 +87,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         flows: config.kernel.flows.get(),
         seed,
         fixed_ns: None,
+        blocks: BLOCKS,
         sampling: config.kernel.sampling.get(),
         tunnels: Tunnel::bits(&config.kernel.tunnels),
         mirror: config.kernel.egress == EgressChoice::Off,

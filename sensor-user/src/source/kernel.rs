@@ -1,6 +1,7 @@
 //! The live source: loads the kernel program, attaches it, and reads its flow table without a system call per flow.
 
 pub mod attach;
+pub mod blocklist;
 pub mod interface;
 pub mod namespace;
 pub mod pin;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::offset_of;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -27,6 +29,7 @@ use sensor_ebpf::abi::{
 use tracing::warn;
 
 use attach::InterfaceLinks;
+use blocklist::Blocklist;
 use interface::InterfaceId;
 use pin::Pins;
 use shared::{GracePeriod, SharedWords, Slot as _};
@@ -58,6 +61,8 @@ pub struct LoadOptions {
     pub fixed_ns: Option<u64>,
     /// One of so many packets is looked at; 0 or 1 for every one.
     pub sampling: u32,
+    /// Blocks that the list has room for; 0 for one.
+    pub blocks: u32,
     /// Tunnels whose inner packets are counted: bits of [`sensor_ebpf::packet::tunnel`].
     pub tunnels: u32,
     /// Packets that leave are not seen at egress.
@@ -80,6 +85,8 @@ pub struct KernelSource {
     counters: PerCpuArray<MapData, Counters>,
     arp: RingBuf<MapData>,
     grace: GracePeriod,
+    /// The programs need its maps for as long as they run.
+    blocklist: Arc<Mutex<Blocklist>>,
 }
 
 impl KernelSource {
@@ -119,7 +126,8 @@ impl KernelSource {
             .btf(None)
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("FLOW_TAGS", buckets)
-            .map_max_entries("FLOW_SLOTS", slots);
+            .map_max_entries("FLOW_SLOTS", slots)
+            .map_max_entries("BLOCKS", options.blocks.max(1));
         for (pins, map) in pins.iter().flat_map(|pins| pin::MAPS.map(|map| (pins, map))) {
             loader.map_pin_path(map, pins.map(map));
         }
@@ -132,9 +140,21 @@ impl KernelSource {
         let arp = RingBuf::try_from(take_map(&mut ebpf, "ARP")?).context("open map ARP")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
         let sampling = options.sampling.max(1);
-        let links = BTreeMap::new();
-        let mut source =
-            Self { ebpf, links, pins, resumed: None, sampling, flows, aggregates, state, counters, arp, grace };
+        let blocklist = Arc::new(Mutex::new(Blocklist::open(&mut ebpf, seed)?));
+        let mut source = Self {
+            ebpf,
+            links: BTreeMap::new(),
+            pins,
+            resumed: None,
+            sampling,
+            flows,
+            aggregates,
+            state,
+            counters,
+            arp,
+            grace,
+            blocklist,
+        };
         if left.is_some() {
             source.resume().context("take over the pinned tables")?;
         } else {
@@ -167,6 +187,12 @@ impl KernelSource {
     #[must_use]
     pub const fn resumed(&self) -> Option<u64> {
         self.resumed
+    }
+
+    /// Whose packets are dropped.
+    #[must_use]
+    pub fn blocklist(&self) -> Arc<Mutex<Blocklist>> {
+        Arc::clone(&self.blocklist)
     }
 
     /// An XDP program (see [`xdp_programs`]), loaded.

@@ -105,6 +105,18 @@ impl Kernel {
         assert_eq!(self.run(at, frame, &[], times).return_value, pass, "{at:?} {frame:02x?}");
     }
 
+    /// Runs the program on a frame and checks that it drops it.
+    pub fn refuse(&mut self, at: At, frame: &[u8]) {
+        assert!(self.drops(at, frame), "{at:?} {frame:02x?}");
+    }
+
+    /// Runs the program on a frame, and says whether it drops it.
+    pub fn drops(&mut self, at: At, frame: &[u8]) -> bool {
+        const XDP_DROP: u32 = 1;
+        const TC_DROP: u32 = 2;
+        self.run(at, frame, &[], 1).return_value == if at == At::Xdp { XDP_DROP } else { TC_DROP }
+    }
+
     /// As [`Self::observe`] at TC, for a super-packet of TCP in IPv4; its segments may be counted, or not (0).
     pub fn observe_gso(&mut self, at: At, frame: &[u8], gso_size: u32, segments: u32) {
         self.run(at, frame, &sk_buff(&[(sk_buff::GSO_SEGS, segments), (sk_buff::GSO_SIZE, gso_size)]), 1);
@@ -244,6 +256,7 @@ fn difference(now: &Counters, then: &Counters) -> Counters {
         multicast: now.multicast - then.multicast,
         broadcast: now.broadcast - then.broadcast,
         arp_lost: now.arp_lost - then.arp_lost,
+        would_drop: now.would_drop - then.would_drop,
         unaccounted: now.unaccounted,
     };
     for (now, then) in difference.unaccounted.iter_mut().zip(then.unaccounted) {

@@ -13,7 +13,7 @@ use sensor_ebpf::abi::{ABI_VERSION, TableState};
 use super::interface::InterfaceId;
 
 /// Maps that a later process goes on with. The others hold nothing for longer than a packet.
-pub const MAPS: [&str; 10] = [
+pub const MAPS: [&str; 16] = [
     "FLOW_TAGS",
     "FLOW_SLOTS",
     "AGGREGATE_TAGS",
@@ -24,6 +24,12 @@ pub const MAPS: [&str; 10] = [
     "HANDSHAKES",
     "FRAGMENTS",
     "ARP",
+    "GATE",
+    "BLOCKS",
+    "FILTER_V4",
+    "FILTER_V6",
+    "ALLOWED",
+    "PROVEN",
 ];
 
 /// A folder of pins, in use by this process alone.

@@ -83,6 +83,11 @@ impl SharedWords {
         self.words()[index].store(value, Ordering::Release);
     }
 
+    /// Sets bits of a word.
+    pub fn set(&self, index: usize, bits: u64) {
+        self.words()[index].fetch_or(bits, Ordering::Release);
+    }
+
     /// Adds `count` to a word.
     pub fn add(&self, index: usize, count: u64) {
         self.words()[index].fetch_add(count, Ordering::Relaxed);

@@ -1,0 +1,293 @@
+//! Looks packets up in the list of blocks.
+#![expect(clippy::cast_possible_truncation, reason = "halves of a word, and offsets in a frame")]
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+
+use super::atomic::Shared;
+use super::frame::Frame;
+use super::maps;
+use crate::abi::{Addr, BlockEntry, BlockKey, Counters, Hook, Reason, gate, kind};
+use crate::account::Adder as _;
+use crate::block::{Proof, Request, Retry, conforms, place_v4, place_v6};
+use crate::packet::{Packet, ethertype, proto, tcp_flags};
+
+/// What there is to look for, as bits of [`gate`].
+#[inline(always)]
+pub fn sought() -> u32 {
+    // SAFETY: an element of an array that lives as long as the program; userspace writes words of it.
+    maps::gate().map_or(0, |gate| unsafe { (&raw const (*gate).has).read_volatile() })
+}
+
+/// Whether a frame is to be dropped for whom it is from, or for whom it goes to where it leaves; 0, or the [`Reason`]. Needs
+/// no more than addresses.
+#[inline(always)]
+pub fn judge_frame<F: Frame>(context: F::Context, hook: Hook) -> u32 {
+    let mut frame = F::open(context);
+    let mut peer = peer_of(&frame, hook);
+    if peer.is_none() && frame.is_short() {
+        F::pull_headers(context);
+        frame = F::open(context);
+        peer = peer_of(&frame, hook);
+    }
+    let Some((peer, octets)) = peer.filter(|(peer, _)| lengths(*peer) != [0; 2]) else {
+        return 0;
+    };
+    let size = u64::from(frame.segments()) << 32 | u64::from(octets);
+    leuko_judge(peer.high, peer.low, 0, size, hook as u32)
+}
+
+/// Whether a packet is to be dropped for what it is to which of our ports; 0, or the [`Reason`].
+#[inline(always)]
+pub fn judge_packet(hook: Hook, packets: u32) -> u32 {
+    leuko_judge_parsed(hook as u32, packets)
+}
+
+/// Looks for a block of all that a peer sends, or of a `scope` of it: a protocol and a port. `size` is packets and octets.
+///
+/// Exported, so that its BTF linkage is global: the verifier looks at it once, not wherever it is called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn leuko_judge(high: u64, low: u64, scope: u32, size: u64, hook: u32) -> u32 {
+    let seen = Seen { packets: (size >> 32) as u32, octets: size as u32, now_ns: now_ns() };
+    let [short, long] = lengths(Addr { high, low });
+    let entry = find(Addr { high, low }, Lengths { short, long }, scope, seen.now_ns);
+    let (Some(entry), Some(counters)) = (entry, maps::counters(hook_of(hook))) else {
+        return 0;
+    };
+    if is_allowed(Addr { high, low }) {
+        return 0;
+    }
+    // SAFETY: an element that is freed only after a grace period that waits for this program, and this CPU's own counters.
+    let (entry, counters) = unsafe { (&mut *entry, &mut *counters) };
+    act(entry, &seen, counters)
+}
+
+/// As [`leuko_judge`], of the packet that this CPU is looking at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn leuko_judge_parsed(hook: u32, packets: u32) -> u32 {
+    let Some([packet, _]) = maps::packets() else {
+        return 0;
+    };
+    // SAFETY: this CPU's own element.
+    let packet = unsafe { &*packet };
+    let (has, hook) = (sought(), hook_of(hook));
+    let (peer, port) = match hook {
+        Hook::Ingress => (packet.src, packet.dst_port),
+        Hook::Egress => (packet.dst, packet.src_port),
+    };
+    if has & (gate::PROTOCOLS | gate::PORTS) != 0 && lengths(peer) != [0; 2] {
+        let size = u64::from(packets) << 32 | u64::from(packet.ip_octets);
+        let protocol = u32::from(packet.proto) << 16;
+        if has & gate::PORTS != 0 && port != 0 {
+            let reason = leuko_judge(peer.high, peer.low, protocol | u32::from(port), size, hook as u32);
+            if reason != 0 {
+                return reason;
+            }
+        }
+        if has & gate::PROTOCOLS != 0 {
+            let reason = leuko_judge(peer.high, peer.low, protocol, size, hook as u32);
+            if reason != 0 {
+                return reason;
+            }
+        }
+    }
+    let begins = packet.proto == proto::TCP && packet.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
+    let Some(counters) = maps::counters(hook).filter(|_| has & gate::REQUESTS != 0 && begins) else {
+        return 0;
+    };
+    if !matches!(hook, Hook::Ingress) {
+        return 0;
+    }
+    let seen = Seen { packets, octets: packet.ip_octets, now_ns: now_ns() };
+    // SAFETY: this CPU's own counters.
+    judge_request(packet, &seen, unsafe { &mut *counters }).unwrap_or(0)
+}
+
+#[inline(always)]
+const fn hook_of(index: u32) -> Hook {
+    if index == Hook::Egress as u32 { Hook::Egress } else { Hook::Ingress }
+}
+
+/// Strangers may ask a service only so often. Whoever has completed a connection is none; whoever asks again after the time
+/// that hosts wait for an answer has a limit of the same rate that those who never do cannot use up.
+#[inline(always)]
+fn judge_request(packet: &Packet, seen: &Seen, counters: &mut Counters) -> Option<u32> {
+    let key =
+        BlockKey { addr: packet.dst, kind: kind::REQUESTS, port: packet.dst_port, proto: proto::TCP, prefix: 128 };
+    let entry = maps::block(&key)?;
+    // SAFETY: as in `leuko_judge`.
+    let entry = unsafe { &mut *entry };
+    if entry.expires_ns <= seen.now_ns || is_proven(packet.src, seen.now_ns) {
+        return None;
+    }
+    let retry = Retry::of(packet, maps::seed());
+    let word = maps::retry(retry.index)?;
+    // SAFETY: an aligned element of the array, read and written as a whole.
+    let request = retry.of_word(unsafe { word.read_volatile() }, seen.now_ns);
+    if let Request::New(memory) = request {
+        // SAFETY: as above.
+        unsafe { word.write_volatile(memory) };
+    }
+    let due = if matches!(request, Request::Again) { &mut entry.retries_due_ns } else { &mut entry.due_ns };
+    match conforms(*due, seen.now_ns, seen.packets, entry.gap_ns, entry.burst_ns) {
+        Some(next) => {
+            *due = next;
+            None
+        }
+        None => Some(hit(entry, seen, counters, Reason::Limited)),
+    }
+}
+
+#[inline(always)]
+fn is_proven(source: Addr, now_ns: u64) -> bool {
+    let proof = Proof::of(source, maps::seed());
+    // SAFETY: an aligned element of the array, read as a whole.
+    maps::proven(proof.index).is_some_and(|word| proof.holds(unsafe { word.read_volatile() }, now_ns))
+}
+
+/// Who is at the other side, and how long the frame is behind the link layer.
+#[inline(always)]
+fn peer_of<F: Frame>(frame: &F, hook: Hook) -> Option<(Addr, u32)> {
+    const V4_SOURCE: usize = 12;
+    const V6_SOURCE: usize = 8;
+    let (kind, offset) = frame.skip_link_layer(hook).ok()?;
+    let leaves = matches!(hook, Hook::Egress);
+    let peer = match kind {
+        ethertype::IPV4 => {
+            let at = if leaves { V4_SOURCE + 4 } else { V4_SOURCE };
+            Addr::from_v4(u32::from_be_bytes(frame.bytes(offset + at)?))
+        }
+        ethertype::IPV6 => {
+            let at = offset + if leaves { V6_SOURCE + 16 } else { V6_SOURCE };
+            let half = |at| Some(u64::from_be_bytes(frame.bytes(at)?));
+            Addr { high: half(at)?, low: half(at + 8)? }
+        }
+        _ => return None,
+    };
+    Some((peer, frame.wire_len().wrapping_sub(offset as u32)))
+}
+
+/// Lengths of blocked networks that an address may be in: bit n of the first word is n + 1, of the second n + 65.
+#[inline(always)]
+fn lengths(peer: Addr) -> [u64; 2] {
+    if let Some(v4) = peer.v4() {
+        // SAFETY: an aligned element of the array.
+        let word = maps::filter_v4(place_v4(v4)).map_or(0, |word| unsafe { word.read_volatile() });
+        return [0, word << 32];
+    }
+    // SAFETY: as above.
+    let [short, long] = maps::filter_v6(place_v6(peer.high)).map_or([0; 2], |words| unsafe { words.read_volatile() });
+    // SAFETY: as in `sought`.
+    let shortest = maps::gate().map_or(0, |gate| unsafe { (&raw const (*gate).short_v6).read_volatile() });
+    [short | u64::from(shortest), long]
+}
+
+/// Lengths of prefixes that are tried for one address, the longest first: there are 32 of IPv4.
+const TRIED: u32 = 32;
+
+/// The block of the longest prefix that has not expired. `scope` is protocol and port.
+#[inline(always)]
+fn find(peer: Addr, mut left: Lengths, scope: u32, now_ns: u64) -> Option<*mut BlockEntry> {
+    for _ in 0..TRIED {
+        let mut key = BlockKey::network(peer, left.take()?);
+        (key.proto, key.port) = ((scope >> 16) as u8, scope as u16);
+        if let Some(entry) = maps::block(&key) {
+            // SAFETY: as in `leuko_judge`.
+            if unsafe { (*entry).expires_ns } > now_ns {
+                return Some(entry);
+            }
+        }
+    }
+    None
+}
+
+/// Whether an address is never to be dropped, whatever the list says.
+#[inline(always)]
+fn is_allowed(addr: Addr) -> bool {
+    let Some(gate) = maps::gate() else {
+        return false;
+    };
+    // SAFETY: as in `sought`.
+    let (v4, [short, long]) =
+        unsafe { ((&raw const (*gate).allowed_v4).read_volatile(), (&raw const (*gate).allowed_v6).read_volatile()) };
+    let mut left =
+        if addr.v4().is_some() { Lengths { short: 0, long: u64::from(v4) << 32 } } else { Lengths { short, long } };
+    for _ in 0..TRIED {
+        let Some(prefix) = left.take() else {
+            break;
+        };
+        if maps::is_allowed(&BlockKey::network(addr, prefix)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Lengths of prefixes: bit n of the first word is n + 1, of the second n + 65.
+struct Lengths {
+    short: u64,
+    long: u64,
+}
+
+impl Lengths {
+    /// Takes the longest.
+    #[inline(always)]
+    fn take(&mut self) -> Option<u32> {
+        let (word, base) = if self.long != 0 { (&mut self.long, 65) } else { (&mut self.short, 1) };
+        if *word == 0 {
+            return None;
+        }
+        let bit = 63 - word.leading_zeros() & 63;
+        *word &= !(1 << bit);
+        Some(base + bit)
+    }
+}
+
+/// What is known of a packet before it is counted anywhere.
+struct Seen {
+    packets: u32,
+    octets: u32,
+    now_ns: u64,
+}
+
+/// What becomes of a packet that a block is about.
+#[inline(always)]
+fn act(entry: &mut BlockEntry, seen: &Seen, counters: &mut Counters) -> u32 {
+    if entry.gap_ns == 0 {
+        return hit(entry, seen, counters, Reason::Blocked);
+    }
+    match conforms(entry.due_ns, seen.now_ns, seen.packets, entry.gap_ns, entry.burst_ns) {
+        Some(next) => {
+            entry.due_ns = next;
+            0
+        }
+        None => hit(entry, seen, counters, Reason::Limited),
+    }
+}
+
+/// Counts a packet that is to be dropped, or would be.
+#[inline(always)]
+fn hit(entry: &mut BlockEntry, seen: &Seen, counters: &mut Counters, reason: Reason) -> u32 {
+    // SAFETY: aligned words of the entry.
+    unsafe {
+        Shared::add64(&raw mut entry.packets, u64::from(seen.packets));
+        Shared::add64(&raw mut entry.octets, u64::from(seen.octets));
+    }
+    entry.last_ns = seen.now_ns;
+    if entry.observe != 0 {
+        counters.would_drop += u64::from(seen.packets);
+        return 0;
+    }
+    reason as u32
+}
+
+/// CLOCK_MONOTONIC as of the last tick of the kernel (Linux 5.11): no device is asked, and a block may end 10 ms late.
+#[inline(always)]
+fn now_ns() -> u64 {
+    match maps::fixed_ns() {
+        // SAFETY: a helper without arguments.
+        0 => unsafe { bpf_ktime_get_coarse_ns() },
+        fixed => fixed,
+    }
+}
