@@ -1,6 +1,16 @@
 //! What is done about attackers: what a block is. Who decides on one, and who is never blocked, are modules of this one.
 
+mod guard;
+mod ladder;
+mod policy;
+mod words;
+
+pub use guard::Guard;
+pub use ladder::{Health, Ladder, LadderStats, Offence, Refusal, Selection, Wish};
+pub use policy::{Mode, Policy};
+
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::net::Network;
 use crate::time::Timestamp;
@@ -79,6 +89,26 @@ pub struct Block {
     pub by: Decider,
     /// Why, in a few words.
     pub reason: String,
+}
+
+impl Block {
+    /// How long it is in force. However the clock was set, it is never in force for longer from now on.
+    #[must_use]
+    pub const fn span(&self) -> Duration {
+        self.until.since(self.since)
+    }
+
+    /// How long it goes on, never longer than its span: that it began later than now is a matter of clocks.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Duration {
+        self.until.since(now).min(self.span())
+    }
+
+    /// Whether the sensor decided on it because of an incident.
+    #[must_use]
+    pub const fn is_automatic(&self) -> bool {
+        matches!(self.by, Decider::Incident(_))
+    }
 }
 
 /// What is to be done to the tables of whoever enforces blocks.

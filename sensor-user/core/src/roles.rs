@@ -137,7 +137,7 @@ impl Roles {
 }
 
 /// Whether an address may be used by anyone, and by nobody on the Internet.
-fn is_nobody_elses(addr: Addr) -> bool {
+pub(crate) fn is_nobody_elses(addr: Addr) -> bool {
     match IpAddr::from(addr) {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();

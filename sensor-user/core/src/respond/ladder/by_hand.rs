@@ -1,0 +1,175 @@
+//! What people block and unblock.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Held, Ladder};
+use crate::net::Network;
+use crate::respond::words::span;
+use crate::respond::{Block, Change, Decider, Ending, Measure, Protection, Scope, Target};
+use crate::time::Timestamp;
+
+/// Characters of a name or a reason that are kept.
+const TEXT: usize = 256;
+
+/// A block that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Which packets.
+    pub target: Target,
+    /// What is to become of them.
+    pub measure: Measure,
+    /// For how long.
+    pub span: Duration,
+    /// Who asks: `local:alice`, `telegram:42`.
+    pub actor: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// Which blocks somebody wants lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Those of a network or of a part of it, of automatic ones all that overlap it, and those of requests to its hosts.
+    Network(Network),
+    /// That of a target.
+    Target(Target),
+}
+
+/// Why a wish is not granted, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody may block this.
+    #[error(
+        "{network} is or holds {protection}, which is never blocked: choose a network without it{}",
+        if matches!(.protection, Protection::Configured) { ", or change the configuration" } else { "" }
+    )]
+    Guarded {
+        /// What was to be blocked.
+        network: Network,
+        /// Why it is not.
+        protection: Protection,
+    },
+    /// Too many addresses at once.
+    #[error("{network} is too wide: block a /{widest} or narrower")]
+    TooWide {
+        /// What was to be blocked.
+        network: Network,
+        /// The least prefix.
+        widest: u8,
+    },
+    /// Requests to somebody else.
+    #[error("{host} is no host of this network: only requests to one of them can be limited; block the peer instead")]
+    NotOurs {
+        /// The host.
+        host: IpAddr,
+    },
+    /// No time at all.
+    #[error("a block needs some time, such as 1 h")]
+    NoTime,
+    /// Too much time.
+    #[error("{} is too long: block for {} at most, and again when that is over", span(*.wished), span(*.longest))]
+    TooLong {
+        /// What was wished.
+        wished: Duration,
+        /// The longest.
+        longest: Duration,
+    },
+    /// Too many blocks.
+    #[error("there are {most} blocks by people already: unblock some, or block a network instead of its hosts")]
+    Full {
+        /// How many there can be.
+        most: usize,
+    },
+}
+
+impl Ladder {
+    /// Blocks what somebody wishes, in place of what there was for the same target, in any mode.
+    ///
+    /// # Errors
+    /// What nobody may do is refused.
+    pub fn block(&mut self, mut wish: Wish, now: Timestamp) -> Result<Vec<Change>, Refusal> {
+        let now = self.advance(now);
+        if let Target::Requests { host, .. } = &mut wish.target {
+            *host = host.to_canonical();
+        }
+        self.check(&wish)?;
+        let block = Block {
+            target: wish.target,
+            measure: wish.measure,
+            enforced: true,
+            since: now,
+            until: now + wish.span,
+            by: Decider::Person(short(&wish.actor)),
+            reason: short(&wish.reason),
+        };
+        self.held.insert(block.target, Held { block: block.clone(), class: None, serial: 0 });
+        Ok(vec![Change::Put(block)])
+    }
+
+    /// Lifts blocks because somebody wants it. The sensor leaves alone for a while what was selected, blocked or not, and
+    /// forgets its offences.
+    pub fn unblock(&mut self, selection: Selection, actor: &str, reason: &str, now: Timestamp) -> Vec<Change> {
+        let now = self.advance(now);
+        let (actor, reason) = (short(actor), short(reason));
+        let ending = || Ending::Unblocked { actor: actor.clone(), reason: reason.clone() };
+        let changes = self.lift(|held| selection.selects(&held.block).then(ending));
+        let selected = match selection {
+            Selection::Network(network) => Target::Peer { network, scope: Scope::All },
+            Selection::Target(target) => target,
+        };
+        self.forgive_lifted(&changes, now);
+        self.forgive(selected, now);
+        if let Some(network) = selected.network() {
+            self.offences.forget(&network);
+        }
+        changes
+    }
+
+    fn check(&self, wish: &Wish) -> Result<(), Refusal> {
+        match wish.target {
+            Target::Peer { network, .. } => {
+                if let Some(protection) = self.guard.protects(&network) {
+                    return Err(Refusal::Guarded { network, protection });
+                }
+                let widest = self.policy.widest(network.is_ipv4());
+                if network.prefix_len() < widest {
+                    return Err(Refusal::TooWide { network, widest });
+                }
+            }
+            Target::Requests { host, .. } if !self.guard.is_ours(host) => return Err(Refusal::NotOurs { host }),
+            Target::Requests { .. } => {}
+        }
+        let longest = self.policy.longest_by_person;
+        if wish.span.is_zero() {
+            return Err(Refusal::NoTime);
+        }
+        if wish.span > longest {
+            return Err(Refusal::TooLong { wished: wish.span, longest });
+        }
+        let is_new = self.held.get(&wish.target).is_none_or(|held| held.block.is_automatic());
+        let most = self.policy.entries_by_person;
+        if is_new && self.count(false) >= most {
+            return Err(Refusal::Full { most });
+        }
+        Ok(())
+    }
+}
+
+impl Selection {
+    fn selects(&self, block: &Block) -> bool {
+        match (self, block.target) {
+            // Of IPv6 the sensor blocks more than the address that somebody has seen.
+            (Self::Network(network), Target::Peer { network: blocked, .. }) => {
+                network.covers(&blocked) || (block.is_automatic() && network.overlaps(&blocked))
+            }
+            (Self::Network(network), Target::Requests { host, .. }) => network.contains(host.into()),
+            (Self::Target(target), blocked) => *target == blocked,
+        }
+    }
+}
+
+/// One line, and not a long one.
+fn short(text: &str) -> String {
+    text.trim().chars().take(TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
