@@ -14,6 +14,7 @@ mod memory;
 pub mod notify;
 pub mod printer;
 pub mod replay;
+pub mod respond;
 pub mod secret;
 pub mod source;
 pub mod store;

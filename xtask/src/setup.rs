@@ -88,7 +88,7 @@ impl Tool {
     }
 }
 
-const TOOLS: [Tool; 23] = [
+const TOOLS: [Tool; 24] = [
     Tool { programs: &["ip"], package: "iproute2" },
     Tool { programs: &["ethtool"], package: "ethtool" },
     Tool { programs: &["bpftool"], package: "bpftool" },
@@ -113,6 +113,7 @@ const TOOLS: [Tool; 23] = [
     // With the Python of the system, which has the library.
     Tool { programs: &["aiosmtpd"], package: "python3-aiosmtpd" },
     Tool { programs: &["rsyslogd"], package: "rsyslog" },
+    Tool { programs: &["nft"], package: "nftables" },
 ];
 
 fn install_compiler() -> Result<()> {

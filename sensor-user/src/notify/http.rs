@@ -31,12 +31,24 @@ pub enum Trust {
 /// # Errors
 /// With [`Trust::SystemRoots`] when the system has no CA certificates.
 pub fn client(trust: Trust) -> Result<Client> {
+    build(builder(), trust)
+}
+
+/// A client for what is public, which goes where it is sent as far as `policy` allows.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_following(policy: redirect::Policy, trust: Trust) -> Result<Client> {
+    build(builder().redirect(policy), trust)
+}
+
+fn build(builder: ClientBuilder, trust: Trust) -> Result<Client> {
     match trust {
-        Trust::SystemRoots => builder().build().context(
+        Trust::SystemRoots => builder.build().context(
             "load the CA certificates of the system (install the package ca-certificates, \
              or set SSL_CERT_FILE to a PEM file of roots)",
         ),
-        Trust::Nobody => builder().tls_certs_only([]).build().context("build the HTTP client"),
+        Trust::Nobody => builder.tls_certs_only([]).build().context("build the HTTP client"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Any program that takes JSON by HTTP: the incident as the contract has it, signed if wanted.
 
-mod sign;
+pub(crate) mod sign;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,83 @@
+//! Blocks as a table of nftables, for interfaces without XDP.
+//!
+//! Each entry has a timeout in the kernel, so that a sensor that dies leaves nobody blocked. What nftables cannot do is to tell
+//! strangers from those who have completed a connection: a limit of requests is that of everybody's.
+
+mod ruleset;
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sensor_core::respond::Block;
+use sensor_core::time::Timestamp;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+pub use self::ruleset::{TABLE, remove, ruleset};
+use super::reconcile::{Blocks, Enforce, Enforcer};
+use crate::notify::{Clock, text};
+
+/// How long `nft` may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at whether the table is still there: whoever loads a firewall anew takes all tables away.
+const LOOK: Duration = Duration::from_secs(30);
+/// Characters of what `nft` says that are shown.
+const SHOWN: usize = 300;
+
+/// Keeps the table up to date, and removes it at the end. Needs `CAP_NET_ADMIN`.
+#[must_use]
+pub fn start(blocks: Blocks, clock: Clock) -> Enforcer {
+    Enforcer::start(Nftables { present: false }, blocks, clock)
+}
+
+struct Nftables {
+    /// Whether the table should be there.
+    present: bool,
+}
+
+impl Enforce for Nftables {
+    const NAME: &str = "nftables";
+    const LOOK: Option<Duration> = Some(LOOK);
+
+    async fn apply(&mut self, blocks: &[Block], now: Timestamp) -> Result<()> {
+        let (text, present) = ruleset(blocks, now);
+        load(&text).await?;
+        self.present = present;
+        Ok(())
+    }
+
+    async fn is_gone(&mut self) -> bool {
+        let listed = nft(&["--terse", "list", "table", "inet", TABLE], "").await;
+        self.present && listed.is_ok_and(|output| !output.status.success())
+    }
+
+    async fn clear(&mut self) -> Result<()> {
+        load(&remove()).await
+    }
+}
+
+async fn load(text: &str) -> Result<()> {
+    let output = nft(&["--file", "-"], text).await?;
+    if !output.status.success() {
+        let said = text::plain(&String::from_utf8_lossy(&output.stderr));
+        bail!("nft refuses the ruleset: {}", text::clip(said.trim(), SHOWN));
+    }
+    Ok(())
+}
+
+async fn nft(args: &[&str], input: &str) -> Result<Output> {
+    let mut command = Command::new("nft");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().context("run nft (install the package nftables)")?;
+    let mut stdin = child.stdin.take().context("talk to nft")?;
+    let feed = async move {
+        // It says itself why it stops to read.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    };
+    let run = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output =
+        timeout(TIMEOUT, run).await.with_context(|| format!("nft takes longer than {} s", TIMEOUT.as_secs()))?;
+    output.context("wait for nft")
+}
