@@ -32,7 +32,7 @@ use crate::notify::view::Author;
 use crate::source::kernel::pin::unpin;
 use crate::store::event_time;
 use crate::terminal::paint::wants_colour;
-use crate::{log, terminal};
+use crate::{harden, log, terminal};
 
 /// Does what the command line asks for.
 ///
@@ -46,6 +46,9 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Run(args) => {
             log::init(&config, cli.global.quiet)?;
+            if config.harden.enabled {
+                harden::plan(&config, false).apply().log();
+            }
             runtime()?.block_on(live::run(&config, args, cli.global.quiet))
         }
         Command::Replay(args) => {

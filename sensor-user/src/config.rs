@@ -35,6 +35,7 @@ use self::suppress::Suppress;
 use self::value::{
     AlertsPerDay, CanaryInterval, FlowCapacity, Interval, Keep, Listen, LogFilter, SensorName, Size, Timeout, Warmup,
 };
+use crate::harden::HardenConfig;
 use crate::notify::NotifyConfig;
 use crate::source::kernel::attach::{EgressChoice, XdpChoice};
 
@@ -75,6 +76,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[detect]`
     pub detect: DetectConfig,
+    /// `[harden]`
+    pub harden: HardenConfig,
     /// `[notify]`
     pub notify: NotifyConfig,
 }
@@ -196,6 +199,7 @@ impl Default for Config {
             canary: CanaryConfig::default(),
             store: StoreConfig::default(),
             detect: DetectConfig::default(),
+            harden: HardenConfig::default(),
             notify: NotifyConfig::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Looks whether everything is in place for the sensor, and says what to do where it is not.
 
+mod hardening;
 mod host;
 mod kernel;
 mod network;
@@ -25,6 +26,7 @@ pub async fn run(config: &Config, options: DoctorOptions) -> Report {
     let mut checks = kernel::checks(config);
     checks.extend(network::checks(config, options.try_attach));
     checks.extend(host::checks(config, options.now).await);
+    checks.extend(hardening::checks(config));
     checks.extend(receivers::checks(&config.notify).await);
     Report { checks }
 }

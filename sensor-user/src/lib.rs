@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod export;
+pub mod harden;
 pub mod live;
 pub mod log;
 mod memory;

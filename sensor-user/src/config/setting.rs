@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 65] = [
+pub const SETTINGS: [Setting; 67] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -109,6 +109,11 @@ pub const SETTINGS: [Setting; 65] = [
     ),
     list("detect.local", "Public addresses and networks (CIDR) that are yours, besides this host's own."),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
+    scalar("harden.enabled", "Whether `leuko run` gives up at its start what watching does not take. Default true."),
+    text(
+        "harden.user",
+        "Who it becomes when root starts it, if there is such a user; \"root\" to stay. Default leuko.",
+    ),
     text("notify.dashboard", "Base address of the dashboard, for links in messages. Default: none.")
         .such_as(r#""https://leuko.example.org""#),
     text("notify.templates", "Folder with templates in place of the built-in ones; `leuko notify templates`.")

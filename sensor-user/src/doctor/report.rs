@@ -45,7 +45,7 @@ impl Verdict {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `kernel`, `network`, `host` or `receivers`.
+    /// `kernel`, `network`, `host`, `hardening` or `receivers`.
     pub area: &'static str,
     /// What was looked at.
     pub name: String,

@@ -1,0 +1,156 @@
+//! What is planned, and that what is refused is refused: on threads that end, so that other tests keep their rights.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+use super::*;
+
+const USUAL: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_BPF];
+
+#[test]
+fn only_what_a_configuration_needs_is_kept() {
+    let with = |more: &[Capability]| sorted(USUAL.iter().chain(more).copied());
+    for (text, capabilities, user) in [
+        ("", with(&[]), Some("leuko")),
+        ("interfaces = [\"eth0\", \"veth*\"]\nharden.user = \"root\"", with(&[]), None),
+        ("harden.user = \"\"\nmetrics.listen = \"off\"", with(&[]), None),
+        ("interfaces = [\"blue:eth0\"]\nharden.user = \"nobody\"", with(&[Capability::CAP_SYS_ADMIN]), Some("nobody")),
+        ("canary.every = \"1h\"", with(&[Capability::CAP_SYS_ADMIN]), Some("leuko")),
+        ("metrics.listen = \"127.0.0.1:1023\"", with(&[Capability::CAP_NET_BIND_SERVICE]), Some("leuko")),
+        ("metrics.listen = \"127.0.0.1:0\"", with(&[]), Some("leuko")),
+    ] {
+        let plan = plan(&toml::from_str(text).unwrap(), false);
+        assert_eq!(plan.capabilities, capabilities, "{text}");
+        assert_eq!(plan.user.as_deref(), user, "{text}");
+        assert_eq!(plan.namespaces, capabilities.contains(&Capability::CAP_SYS_ADMIN), "{text}");
+    }
+}
+
+#[test]
+fn every_file_that_the_configuration_names_is_planned_for() {
+    let text = "state_dir = \"/s\"\nkernel.pin = \"/sys/fs/bpf/leuko\"\n[notify]\ntemplates = \"/t\"\n\
+                [notify.telegram]\nchat_ids = [1]\ntoken_file = \"/a\"\n\
+                [[notify.alertmanager]]\nurl = \"http://a\"\nca_file = \"/b\"\n\
+                basic_auth = { username = \"u\", password_file = \"/c\" }\n\
+                [[notify.webhook]]\nurl_file = \"/d\"\nsecret_file = \"/e\"\n\
+                [[notify.eve]]\nfile = \"/log/eve.json\"\n";
+    let mut plan = plan(&toml::from_str(text).unwrap(), true);
+    plan.read.sort_unstable();
+    assert_eq!(plan.read, ["/a", "/b", "/c", "/d", "/e", "/t"].map(PathBuf::from));
+    assert_eq!(plan.written, [Path::new("/log/eve.json")]);
+    assert_eq!((plan.own, plan.pins), (vec!["/s".into()], Some("/sys/fs/bpf/leuko".into())));
+    assert!(plan.programs);
+}
+
+#[test]
+fn what_is_not_held_is_not_kept_and_sys_admin_stands_for_the_newer_two() {
+    let [net, perf, bpf] = USUAL;
+    let admin = Capability::CAP_SYS_ADMIN;
+    for (held, kept) in [
+        (vec![net, perf, bpf, admin, Capability::CAP_CHOWN], vec![net, perf, bpf]),
+        (vec![net, bpf], vec![net, bpf]),
+        (vec![net, admin], vec![net, admin]),
+        (vec![net, admin, bpf], vec![net, admin, bpf]),
+        (vec![], vec![]),
+    ] {
+        assert_eq!(rights::kept(&USUAL, &held.iter().copied().collect()), kept, "{held:?}");
+    }
+}
+
+/// What happens on a thread that has been restricted.
+fn restricted<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(act).join().unwrap())
+}
+
+#[test]
+fn system_calls_that_no_sensor_makes_are_refused() {
+    for (namespaces, programs) in [(false, false), (true, false), (false, true)] {
+        restricted(|| {
+            calls::refuse(namespaces, programs).unwrap();
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
+            assert_eq!(nix::unistd::chroot("/"), Err(Errno::EPERM));
+            // Nothing at all is asked for, which everybody may have.
+            assert_eq!(unshare(CloneFlags::empty()), Err(Errno::EPERM));
+            assert_eq!(unshare(CloneFlags::CLONE_NEWUSER), Err(Errno::EPERM));
+            let started = Command::new("true").status().map_err(|error| error.kind());
+            assert_eq!(started.is_ok(), programs, "{started:?}");
+            // The C library finds another way to make a thread.
+            assert_eq!(thread::spawn(|| 7).join().unwrap(), 7);
+        });
+    }
+}
+
+#[test]
+fn files_of_others_are_out_of_reach_and_those_of_the_plan_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let [own, log, secret, other] = ["own", "log", "secret", "other"].map(|name| dir.path().join(name));
+    for folder in [&own, &log, &other] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(&secret, "hunter2").unwrap();
+    fs::write(other.join("file"), "").unwrap();
+    let plan = Plan {
+        own: vec![own.clone()],
+        written: vec![log.join("eve.json")],
+        read: vec![secret.clone()],
+        ..plan(&Config::default(), false)
+    };
+    restricted(|| {
+        if let Err(why) = files::restrict(&plan, None) {
+            assert!(why.contains("kernel"), "{why}");
+            return;
+        }
+        fs::write(own.join("leuko.db"), "x").unwrap();
+        fs::rename(own.join("leuko.db"), own.join("renamed")).unwrap();
+        fs::write(log.join("eve.json"), "x").unwrap();
+        fs::remove_file(log.join("eve.json")).unwrap();
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "hunter2");
+        fs::read_to_string("/etc/hosts").unwrap();
+        File::options().write(true).open("/dev/null").unwrap();
+        let refused = [
+            fs::write(&secret, "").map(drop),
+            File::open(other.join("file")).map(drop),
+            File::create(other.join("new")).map(drop),
+            fs::read_dir(dir.path()).map(drop),
+            fs::create_dir("/etc/leuko-test"),
+        ];
+        for result in refused {
+            assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::PermissionDenied));
+        }
+    });
+}
+
+#[test]
+fn a_kernel_is_tried_without_harm() {
+    let found = plan(&Config::default(), false).probe();
+    assert!(found[1].is_ok(), "{found:?}");
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert!(status.contains("Seccomp:\t0"), "{status}");
+}
+
+#[test]
+fn a_folder_that_others_use_too_is_not_given_away() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let user = User::from_name("nobody").unwrap().unwrap();
+    for (path, why) in [(dir.path(), "is no plain file"), (Path::new("/tmp"), "others may write")] {
+        let error = places::give(path, &user, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    fs::remove_dir(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("leuko.db"), "").unwrap();
+    let mut given = Vec::new();
+    places::give(dir.path(), &user, &mut given).unwrap();
+    assert_eq!(given.len(), 2);
+    places::give(dir.path(), &user, &mut given).unwrap();
+    assert_eq!(given.len(), 2, "once is enough");
+}
