@@ -135,7 +135,8 @@ pub unsafe fn observe<A: Adder>(slot: *mut FlowSlot, packet: &Packet, wire: &Wir
             (*slot).first_payload = 1 + direction as u8;
         }
         if packet.proto == proto::TCP {
-            observe_tcp::<A>(slot, half, rare, packet, wire, now_ns);
+            let other = addr_of_mut!((*slot).half).cast::<Half>().add(direction.reverse().index());
+            observe_tcp::<A>(slot, [half, other], rare, packet, wire, now_ns);
         }
     }
 }
@@ -177,7 +178,7 @@ unsafe fn observe_lengths(half: *mut Half, wire: &Wire) {
 #[inline(always)]
 unsafe fn observe_tcp<A: Adder>(
     slot: *mut FlowSlot,
-    half: *mut Half,
+    [half, other]: [*mut Half; 2],
     rare: *mut HalfRare,
     packet: &Packet,
     wire: &Wire,
@@ -203,7 +204,7 @@ unsafe fn observe_tcp<A: Adder>(
             observe_rare_flags::<A>(rare, flags, wire.packets);
         }
         if (*slot).ack_delay == 0 {
-            observe_handshake(slot, rare, flags, now_ns);
+            observe_handshake(slot, rare, flags, acknowledges(packet, other), now_ns);
         }
     }
 }
@@ -236,9 +237,19 @@ unsafe fn observe_rare_flags<A: Adder>(rare: *mut HalfRare, flags: u8, packets: 
     }
 }
 
-/// SYN, SYN-ACK, ACK. The last counts only from the side that sent a SYN without ACK.
+/// Whether a segment acknowledges something that the other side has sent: who forges his address does not know what that
+/// was.
 #[inline(always)]
-unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8, now_ns: u64) {
+unsafe fn acknowledges(packet: &Packet, other: *const Half) -> bool {
+    // SAFETY: valid by the caller's contract.
+    let (next_seq, octets) = unsafe { ((*other).next_seq, (*other).octets) };
+    // A SYN takes up a number that `next_seq` leaves out.
+    u64::from(next_seq.wrapping_add(1).wrapping_sub(packet.ack)) < octets
+}
+
+/// SYN, SYN-ACK, ACK. The last counts only from the side that sent a SYN without ACK, and for what it acknowledges.
+#[inline(always)]
+unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8, acknowledges: bool, now_ns: u64) {
     const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
     // SAFETY: valid by the caller's contract.
     unsafe {
@@ -249,7 +260,7 @@ unsafe fn observe_handshake(slot: *mut FlowSlot, rare: *mut HalfRare, flags: u8,
         match flags & (SYN_ACK | tcp_flags::RST) {
             tcp_flags::SYN if (*slot).syn_time == 0 => (*slot).syn_time = if now == 0 { 1 } else { now },
             SYN_ACK if (*slot).syn_time != 0 && (*slot).syn_ack_delay == 0 => (*slot).syn_ack_delay = delay,
-            tcp_flags::ACK if (*slot).syn_ack_delay != 0 && (*rare).syn != 0 && (*rare).no_ack != 0 => {
+            tcp_flags::ACK if acknowledges && (*slot).syn_ack_delay != 0 && (*rare).syn != 0 && (*rare).no_ack != 0 => {
                 (*slot).ack_delay = delay;
             }
             _ => {}

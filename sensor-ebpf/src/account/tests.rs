@@ -143,12 +143,20 @@ fn handshake_delays_are_measured_from_the_syn() {
     let between = |from: u64, to: u64| units(to) - units(from);
     let syn = (LoToHi, tcp(SYN, 100, 0), 10 * MS);
     let syn_ack = (HiToLo, tcp(SYN | ACK, 900, 0), 30 * MS);
-    let ack = (LoToHi, tcp(ACK, 101, 0), 35 * MS);
-    let table: [(&str, &[Seen], _); 9] = [
+    let ack_of = |ack, payload, ms| (LoToHi, Packet { ack, ..tcp(ACK, 101, payload) }, ms * MS);
+    let ack = ack_of(901, 0, 35);
+    let table: [(&str, &[Seen], _); 12] = [
         ("whole", &[syn, syn_ack, ack], (units(10), between(10, 30), between(10, 35))),
         (
             "later packets change nothing",
-            &[syn, syn_ack, ack, (LoToHi, tcp(ACK, 101, 9), 99 * MS)],
+            &[syn, syn_ack, ack, ack_of(901, 9, 99)],
+            (units(10), between(10, 30), between(10, 35)),
+        ),
+        ("of what was never sent", &[syn, syn_ack, ack_of(1100, 0, 35)], (units(10), between(10, 30), 0)),
+        ("forged", &[syn, syn_ack, ack_of(0x8000_0000, 9, 35)], (units(10), between(10, 30), 0)),
+        (
+            "of data, where an ACK was missed",
+            &[syn, syn_ack, (HiToLo, tcp(ACK, 901, 500), 33 * MS), ack_of(1401, 0, 35)],
             (units(10), between(10, 30), between(10, 35)),
         ),
         (

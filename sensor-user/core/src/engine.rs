@@ -30,6 +30,7 @@ use crate::incident::suppress::{Rule, Suppressor};
 use crate::incident::{Admission, Book, Class, Incident, IncidentEvent};
 use crate::learn::{FitJob, Fitted, LearnParams};
 use crate::roles::Roles;
+use crate::service::{Attempt, Services};
 use crate::time::Timestamp;
 
 /// Flow table, features, detectors and incidents.
@@ -40,6 +41,7 @@ pub struct Engine {
     arp: ArpTable,
     windows: HostWindows,
     roles: Roles,
+    services: Services,
     detectors: Detectors,
     anomaly: Anomaly,
     host_anomaly: HostAnomaly,
@@ -74,6 +76,7 @@ impl Engine {
             arp: ArpTable::default(),
             windows: HostWindows::default(),
             roles: Roles::new(config.local),
+            services: Services::default(),
             detectors: Detectors::new(config.detectors),
             anomaly: Anomaly::new(anomaly, config.baseline),
             host_anomaly: HostAnomaly::new(
@@ -104,7 +107,7 @@ impl Engine {
     /// to get event time.
     pub fn observe(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
         let event = self.table.observe(id, slot, epoch_ns, now);
-        self.feed(&event);
+        self.feed(&event, Some(slot));
     }
 
     /// Takes in a slot of a flow that was there before this engine: what has happened to it so far is no news.
@@ -130,7 +133,7 @@ impl Engine {
     /// Takes in the final counters of a released slot.
     pub fn retire(&mut self, id: SlotId, slot: &FlowSlot, epoch_ns: u64, now: Timestamp) {
         let (event, record) = self.table.retire(id, slot, epoch_ns, now);
-        self.feed(&event);
+        self.feed(&event, Some(slot));
         *self.ended.entry(record.end_reason.as_str()).or_default() += 1;
         if !self.is_own(&event) && !self.canary.as_ref().is_some_and(|canary| canary.owns(&event)) {
             let flagged = self.book.involves(event.client.addr) || self.book.involves(event.server.addr);
@@ -189,7 +192,7 @@ impl Engine {
         self.looked_for_samples = 0;
         let mut overdue = std::mem::take(&mut self.overdue);
         self.table.overdue(now, |event| overdue.push(event));
-        overdue.drain(..).for_each(|event| self.feed(&event));
+        overdue.drain(..).for_each(|event| self.feed(&event, None));
         self.overdue = overdue;
         let mut events = Vec::new();
         let mut findings = self.detectors.tick(now, &self.roles);
@@ -407,7 +410,12 @@ impl Engine {
         }
     }
 
-    fn feed(&mut self, event: &FlowEvent) {
+    /// What was asked of established services since the last call, and who has completed a connection.
+    pub fn take_attempts(&mut self) -> (Vec<Attempt>, Vec<Addr>) {
+        self.services.take()
+    }
+
+    fn feed(&mut self, event: &FlowEvent, slot: Option<&FlowSlot>) {
         if !event.is_news() || self.is_own(event) {
             return;
         }
@@ -417,6 +425,7 @@ impl Engine {
         }
         self.windows.observe(event);
         self.roles.observe(event);
+        self.services.observe(event, slot, self.roles.is_local(event.server.addr));
         self.detectors.observe(event);
     }
 

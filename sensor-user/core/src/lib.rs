@@ -18,5 +18,6 @@ pub mod learn;
 pub mod net;
 pub mod respond;
 pub mod roles;
+pub mod service;
 pub mod sketch;
 pub mod time;
