@@ -134,7 +134,8 @@ impl Teller {
 
     /// First what ends.
     fn news(&self, blocks: &[Block]) -> Vec<News> {
-        let now: BTreeMap<Target, &Block> = blocks.iter().map(|block| (block.target, block)).collect();
+        let enforced = blocks.iter().filter(|block| block.enforced);
+        let now: BTreeMap<Target, &Block> = enforced.map(|block| (block.target, block)).collect();
         let over = self.told.values().filter(|block| !now.contains_key(&block.target));
         let other = now.values().filter(|block| self.told.get(&block.target) != Some(block));
         let over = over.cloned().map(News::Unblocked);

@@ -22,7 +22,7 @@ use crate::notify::{Clock, text};
 /// How long `nft` may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks at whether the table is still there: whoever loads a firewall anew takes all tables away.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
 /// Characters of what `nft` says that are shown.
 const SHOWN: usize = 300;
 
@@ -49,8 +49,11 @@ impl Enforce for Nftables {
     }
 
     async fn is_gone(&mut self) -> bool {
-        let listed = nft(&["--terse", "list", "table", "inet", TABLE], "").await;
-        self.present && listed.is_ok_and(|output| !output.status.success())
+        // Where `nft` cannot be asked it cannot be told either.
+        let gone = async || {
+            nft(&["--terse", "list", "table", "inet", TABLE], "").await.is_ok_and(|listed| !listed.status.success())
+        };
+        self.present && gone().await
     }
 
     async fn clear(&mut self) -> Result<()> {

@@ -27,7 +27,8 @@ pub fn start(path: PathBuf, blocks: Blocks, clock: Clock) -> Result<Enforcer> {
 /// them, for a reader would take it for more than it is.
 #[must_use]
 pub fn list(blocks: &[Block], now: Timestamp) -> String {
-    let nets: BTreeSet<IpNet> = blocks.iter().filter(|block| block.until > now).filter_map(whole).collect();
+    let nets: BTreeSet<IpNet> =
+        blocks.iter().filter(|block| block.enforced && block.until > now).filter_map(whole).collect();
     nets.into_iter().fold(String::new(), |mut text, net| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{net}");
@@ -79,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::notify::testing::until;
-    use crate::respond::testing::{limited, peer, requests, scoped};
+    use crate::respond::testing::{limited, observed, peer, requests, scoped};
 
     #[test]
     fn networks_are_written_as_everybody_does() {
@@ -109,6 +110,7 @@ mod tests {
             scoped("192.0.2.2/32", scope, 60),
             limited("192.0.2.3/32", 10, 60),
             requests("192.0.2.4", 80, 10, 60),
+            observed("192.0.2.5/32", 60),
         ];
         let (sender, receiver) = watch::channel(Arc::new(blocks));
         let enforcer = start(path.clone(), receiver, Arc::new(|| UNIX_EPOCH)).unwrap();

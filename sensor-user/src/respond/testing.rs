@@ -15,6 +15,11 @@ pub fn scoped(net: &str, scope: Scope, secs: u64) -> Block {
     block(Target::Peer { network: Network::new(net.addr(), net.prefix_len()), scope }, Measure::Drop, secs)
 }
 
+/// It would be.
+pub fn observed(net: &str, secs: u64) -> Block {
+    Block { enforced: false, ..peer(net, secs) }
+}
+
 /// So many packets a second pass.
 pub fn limited(net: &str, rate: u32, secs: u64) -> Block {
     Block { measure: Measure::Limit(rate), ..peer(net, secs) }

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::notify::testing::{Answer, Fake, Post, until};
-use crate::respond::testing::{limited, peer, requests, scoped};
+use crate::respond::testing::{limited, observed, peer, requests, scoped};
 
 fn start(url: &str, blocks: Vec<Block>) -> (Hook, watch::Sender<Arc<Vec<Block>>>) {
     let config: HookConfig = toml::from_str(&format!("url = \"{url}\"\nsecret = \"hunter2\"")).unwrap();
@@ -22,7 +22,10 @@ fn told(posts: &[Post]) -> Vec<String> {
 #[tokio::test]
 async fn changes_are_told_one_by_one_and_signed() {
     let server = Fake::ok().await;
-    let (hook, state) = start(&server.url, vec![peer("192.0.2.1/32", 60), limited("192.0.2.2/32", 10, 60)]);
+    let (hook, state) = start(
+        &server.url,
+        vec![peer("192.0.2.1/32", 60), limited("192.0.2.2/32", 10, 60), observed("192.0.2.0/32", 60)],
+    );
     let posts = server.wait_for(2).await;
     assert_eq!(
         posts[0].body,

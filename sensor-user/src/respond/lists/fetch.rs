@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use reqwest::header::{CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{
+    CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode};
 
@@ -39,13 +41,13 @@ async fn ask(url: &ListUrl, mark: Option<&Mark>, cache: &Cache) -> Result<Answer
     let etag = mark.and_then(|mark| mark.etag.as_deref());
     let modified = mark.and_then(|mark| mark.modified.as_deref());
     for (name, value) in [(IF_NONE_MATCH, etag), (IF_MODIFIED_SINCE, modified)] {
-        if let Some(value) = value {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             request = request.header(name, value);
         }
     }
     let response = request.send().await.map_err(|error| anyhow!(http::describe(error)))?;
     match response.status() {
-        StatusCode::NOT_MODIFIED if mark.is_some() => Ok(Answer::Same),
+        StatusCode::NOT_MODIFIED if etag.or(modified).is_some() => Ok(Answer::Same),
         StatusCode::OK => download(response, cache).await.map(Answer::New),
         status => bail!("the server says {status}"),
     }
@@ -82,7 +84,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 
 /// Roots are needed also for an address without TLS that leads to one with it, if there are any.
 fn client(url: &ListUrl) -> Result<Client> {
-    let policy = || Policy::custom(|attempt| follow(attempt));
+    let policy = || Policy::custom(follow);
     let checked = http::client_following(policy(), Trust::SystemRoots);
     if url.is_https() { checked } else { checked.or_else(|_| http::client_following(policy(), Trust::Nobody)) }
         .context("ask for the list")

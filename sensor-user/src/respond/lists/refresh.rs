@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use sensor_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -72,8 +72,7 @@ impl Task {
             // Before it is read: what is written meanwhile is read the next time.
             let stamp = stamp(path);
             if stamp.is_none() || stamp != read {
-                let open = || File::open(path).map(BufReader::new).with_context(|| format!("open {}", path.display()));
-                let parsed = match open() {
+                let parsed = match open(path) {
                     Ok(list) => self.parse(list).await,
                     Err(error) => Err(error),
                 };
@@ -138,6 +137,14 @@ impl Task {
         let parsed = spawn_blocking(move || parse(list, &format, most)).await;
         parsed.context("read the list")?.map_err(|error| anyhow!("the list is refused: {error}"))
     }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    // Opening a pipe would wait for somebody to write.
+    if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        bail!("{} is no file", path.display());
+    }
+    File::open(path).map(BufReader::new).with_context(|| format!("open {}", path.display()))
 }
 
 /// By which a change of a file is seen.

@@ -75,7 +75,7 @@ fn sets(blocks: &[Block], now: Timestamp) -> BTreeMap<Set, Vec<Element>> {
     for block in blocks {
         let left = block.until.since(now);
         // The kernel counts milliseconds.
-        if left.as_millis() == 0 {
+        if !block.enforced || left.as_millis() == 0 {
             continue;
         }
         let rate = match block.measure {
@@ -210,7 +210,7 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::respond::testing::{limited, peer, requests, scoped};
+    use crate::respond::testing::{limited, observed, peer, requests, scoped};
 
     const TCP_22: Scope = Scope::Port { proto: 6, port: 22 };
 
@@ -225,6 +225,7 @@ mod tests {
             limited("198.51.100.0/24", 50, 60),
             requests("192.0.2.1", 443, 200, 60),
             peer("192.0.3.1/32", 5),
+            observed("192.0.3.2/32", 60),
         ];
         let (text, present) = ruleset(&blocks, Timestamp::from_nanos(5_500_000_000));
         assert!(present);
