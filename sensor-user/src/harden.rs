@@ -162,6 +162,13 @@ impl Plan {
         })
     }
 
+    /// Which of these capabilities are not needed.
+    #[must_use]
+    pub fn spare(&self, held: &[Capability]) -> Vec<Capability> {
+        let kept = rights::kept(&self.capabilities, &held.iter().copied().collect());
+        held.iter().copied().filter(|one| !kept.contains(one)).collect()
+    }
+
     /// What cannot be made is for those to tell who use it.
     fn make_folders(&self) {
         self.own.iter().for_each(|own| _ = std::fs::create_dir_all(own));

@@ -73,22 +73,19 @@ fn state(pid: u32, status: &str, plan: &Plan) -> Check {
     let name = uid.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten()).map(|user| user.name);
     let has = |name: &str, value: &str| field(name) == Some(value);
     let (is_sealed, is_filtered) = (has("NoNewPrivs", "1"), has("Seccomp", "2"));
-    let all: Vec<Capability> = harden::sorted(caps::all());
-    let held: Vec<Capability> = all.into_iter().filter(|one| effective & one.bitmask() != 0).collect();
+    let held: Vec<Capability> = harden::sorted(caps::all().into_iter().filter(|one| effective & one.bitmask() != 0));
     let capabilities = match held.len() {
         0..=9 => harden::names(&held),
         many => format!("{many} capabilities"),
     };
-    let yes = |is_so: bool, word: &str| format!("{}{word}", if is_so { "" } else { "no " });
     let found = format!(
         "runs as {}, with {capabilities}, {}, {}",
         name.unwrap_or_else(|| "somebody".to_owned()),
-        yes(is_filtered, "seccomp"),
+        if is_filtered { "seccomp" } else { "no seccomp" },
         if is_sealed { "no_new_privs" } else { "may gain rights" },
     );
     let check = Check::ok(AREA, format!("sensor {pid}"), found);
-    let spare = held.iter().any(|one| !plan.capabilities.contains(one));
-    if is_sealed && is_filtered && !spare {
+    if is_sealed && is_filtered && plan.spare(&held).is_empty() {
         return check;
     }
     check.warn("it has more rights than this configuration needs: see its log for why, or restart it")

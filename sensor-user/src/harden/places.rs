@@ -1,7 +1,8 @@
 //! Files and folders: whose they are, and whether somebody may use them.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
@@ -64,51 +65,73 @@ pub fn hand_over(user: &User, own: &[PathBuf], others: &[Need]) -> Result<(), St
         Err(error) => Err(format!("the change to {} fails: {error}", user.name)),
     };
     may(others)?;
-    let mut given = Vec::new();
-    let mut give_all = || {
-        own.iter().try_for_each(|dir| {
-            give(dir, user, &mut given).map_err(|error| format!("{} is not given away: {error}", dir.display()))
-        })?;
-        may(&own.iter().flat_map(|dir| of_folder(dir)).collect::<Vec<_>>())
-    };
-    let result = give_all();
+    let mut given = Given::default();
+    let result = own
+        .iter()
+        .try_for_each(|dir| {
+            given.give(dir, user).map_err(|error| format!("{} is not given away: {error}", dir.display()))
+        })
+        .and_then(|()| may(&own.iter().flat_map(|dir| of_folder(dir)).collect::<Vec<_>>()));
     if result.is_err() {
-        for (path, uid, gid) in given {
-            // It was theirs a moment ago, so it can be again.
-            let _ = lchown(path, Some(uid), Some(gid));
-        }
+        given.take_back();
     }
     result
 }
 
-/// Gives away a folder of root's with the files in it. Only where nobody else can have put anything, and where it holds
-/// nothing but plain files: a folder of the system, named by mistake, has others.
-pub fn give(dir: &Path, user: &User, given: &mut Vec<(PathBuf, u32, u32)>) -> io::Result<()> {
-    let dir = match dir.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let folder = fs::symlink_metadata(&dir)?;
-    if folder.uid() != 0 {
-        return Ok(());
-    }
-    if folder.mode() & 0o022 != 0 {
-        return Err(io::Error::other("others may write to it"));
-    }
-    let mut all = Vec::new();
-    for entry in fs::read_dir(&dir)? {
-        let path = entry?.path();
-        let file = fs::symlink_metadata(&path)?;
-        if !file.is_file() || file.nlink() > 1 {
-            return Err(io::Error::other(format!("{} is no plain file", path.display())));
+/// What was given away, and whose it was.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Held open, so that paths by way of their descriptors mean them, whatever becomes of their names.
+    folders: Vec<File>,
+    paths: Vec<(PathBuf, u32, u32)>,
+}
+
+impl Given {
+    /// Gives away a folder of root's with the files in it. Only where nobody else can have put anything, and where it
+    /// holds nothing but plain files: a folder of the system, named by mistake, has others.
+    pub fn give(&mut self, dir: &Path, user: &User) -> io::Result<()> {
+        let folder = match File::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let found = folder.metadata()?;
+        if found.uid() != 0 {
+            return Ok(());
         }
-        all.push((path, file.uid(), file.gid()));
+        if found.mode() & 0o022 != 0 {
+            return Err(io::Error::other("others may write to it"));
+        }
+        let inside = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+        let mut all = vec![(inside.join("."), found.uid(), found.gid())];
+        for entry in fs::read_dir(&inside)? {
+            let path = entry?.path();
+            let file = fs::symlink_metadata(&path)?;
+            if !file.is_file() || file.nlink() > 1 {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                return Err(io::Error::other(format!("{name} in it is no plain file")));
+            }
+            if file.uid() == 0 {
+                all.push((path, file.uid(), file.gid()));
+            }
+        }
+        self.folders.push(folder);
+        for one in all {
+            lchown(&one.0, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            self.paths.push(one);
+        }
+        Ok(())
     }
-    all.retain(|(_, uid, _)| *uid == 0);
-    all.push((dir, folder.uid(), folder.gid()));
-    for (path, uid, gid) in all {
-        lchown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        given.push((path, uid, gid));
+
+    /// How many files and folders.
+    #[cfg(test)]
+    pub const fn len(&self) -> usize {
+        self.paths.len()
     }
-    Ok(())
+
+    fn take_back(self) {
+        for (path, uid, gid) in self.paths {
+            // It was theirs a moment ago, so it can be again.
+            let _ = lchown(path, Some(uid), Some(gid));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -143,14 +144,48 @@ fn a_folder_that_others_use_too_is_not_given_away() {
     }
     let user = User::from_name("nobody").unwrap().unwrap();
     for (path, why) in [(dir.path(), "is no plain file"), (Path::new("/tmp"), "others may write")] {
-        let error = places::give(path, &user, &mut Vec::new()).unwrap_err().to_string();
+        let error = places::Given::default().give(path, &user).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
     fs::remove_dir(dir.path().join("sub")).unwrap();
     fs::write(dir.path().join("leuko.db"), "").unwrap();
-    let mut given = Vec::new();
-    places::give(dir.path(), &user, &mut given).unwrap();
+    let mut given = places::Given::default();
+    given.give(dir.path(), &user).unwrap();
     assert_eq!(given.len(), 2);
-    places::give(dir.path(), &user, &mut given).unwrap();
+    given.give(dir.path(), &user).unwrap();
     assert_eq!(given.len(), 2, "once is enough");
+}
+
+/// Rights are given up for good, so the case runs in a child.
+#[test]
+fn a_program_that_is_started_gets_one_right_and_the_user() {
+    const NAME: &str = "harden::tests::a_program_that_is_started_gets_one_right_and_the_user";
+    if let Some(state) = std::env::var_os("LEUKO_TEST_HARDEN") {
+        let config = Config {
+            state_dir: state.into(),
+            harden: HardenConfig { user: "nobody".to_owned(), ..HardenConfig::default() },
+            ..Config::default()
+        };
+        let report = plan(&config, true).apply();
+        assert_eq!((report.gaps.as_slice(), report.user.as_str()), (&[][..], "nobody"));
+        let status = Command::new("cat").arg("/proc/self/status").output().unwrap();
+        let status = String::from_utf8(status.stdout).unwrap();
+        for line in ["Uid:\t65534\t65534", "CapEff:\t0000000000001000", "CapBnd:\t000000c000001000", "Seccomp:\t2"] {
+            assert!(status.contains(line), "{line}\n{status}");
+        }
+        return;
+    }
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env("LEUKO_TEST_HARDEN", dir.path().join("state"))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(dir.path().join("state").metadata().unwrap().uid(), 65_534);
 }
