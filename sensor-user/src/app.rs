@@ -1,5 +1,6 @@
 //! From the command line to a running sensor. The only code that reads clocks.
 
+mod block;
 mod canary;
 mod flows;
 mod incidents;
@@ -7,6 +8,7 @@ mod live;
 mod mute;
 mod notify;
 mod replay;
+mod responding;
 mod store;
 mod train;
 
@@ -47,7 +49,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Run(args) => {
             log::init(&config, cli.global.quiet)?;
             if config.harden.enabled {
-                harden::plan(&config, false).apply().log();
+                harden::plan(&config, config.respond.nftables).apply().log();
             }
             runtime()?.block_on(live::run(&config, args, cli.global.quiet))
         }
@@ -59,6 +61,9 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             log::init(&config, cli.global.quiet)?;
             train::run(&config, args, cli.global.quiet)
         }
+        Command::Block(args) => block::block(&config, args),
+        Command::Unblock(args) => block::unblock(&config, args),
+        Command::Blocks(args) => block::blocks(&config, args),
         Command::Incidents(args) => incidents::run(&config.state_dir, &args.action),
         Command::Feedback(args) => incidents::feedback(&config.state_dir, args),
         Command::Flows(args) => flows::run(&config.state_dir, args),

@@ -121,7 +121,7 @@ impl Canaries {
         }
         read_all |= flight.flown.is_some() && seen.flows >= u64::from(self.probes);
         let late = now.saturating_sub(flight.let_go) >= self.patience;
-        if !late && !(flight.incident.is_some() && read_all) {
+        if !(late || flight.incident.is_some() && read_all) {
             return None;
         }
         let Some(flown) = flight.flown else {

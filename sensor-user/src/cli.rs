@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and which configuration it stands for.
 
+pub mod block;
 pub mod canary;
 pub mod flows;
 pub mod incidents;
@@ -12,8 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use sensor_core::respond::Mode;
 use sensor_models::ModelKind;
 
+use self::block::{BlockArgs, BlocksArgs, UnblockArgs};
 use self::canary::CanaryArgs;
 use self::flows::FlowsArgs;
 use self::incidents::{AuditArgs, FeedbackArgs, IncidentsArgs};
@@ -73,6 +76,12 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Learn what is normal from flows or captures, and say what that is worth
     Train(TrainArgs),
+    /// Have the running sensor drop or limit what comes from an address or a network
+    Block(BlockArgs),
+    /// Have it do so no longer
+    Unblock(UnblockArgs),
+    /// Show what is blocked
+    Blocks(BlocksArgs),
     /// Show the incidents that were found
     Incidents(IncidentsArgs),
     /// Say of an incident whether it was one
@@ -161,6 +170,10 @@ pub struct RunArgs {
     /// How often the sensor tests itself with a marked scan, as `leuko canary` does, up to 24h [default: 0s, never]
     #[arg(long, value_name = "TIME")]
     pub canary: Option<String>,
+    /// How far the sensor goes by itself about attackers: off, observe (count what would be dropped), rate-limit or
+    /// drop [default: observe]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub respond: Option<Mode>,
     /// Stop after this time, such as 90s, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -349,7 +362,10 @@ impl Cli {
         let tells_nobody = match &self.command {
             Command::Run(run) => run.no_notify,
             Command::Replay(_) | Command::Train(_) => true,
-            Command::Incidents(_)
+            Command::Block(_)
+            | Command::Unblock(_)
+            | Command::Blocks(_)
+            | Command::Incidents(_)
             | Command::Feedback(_)
             | Command::Flows(_)
             | Command::Mute(_)
@@ -374,6 +390,9 @@ impl Cli {
         match &self.command {
             Command::Replay(_) | Command::Train(_) => Ok(ConfigSources { file, env: Vec::new(), overrides }),
             Command::Run(_)
+            | Command::Block(_)
+            | Command::Unblock(_)
+            | Command::Blocks(_)
             | Command::Incidents(_)
             | Command::Feedback(_)
             | Command::Flows(_)
@@ -406,6 +425,7 @@ impl Cli {
                 ("--pin", "kernel.pin", run.pin.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
                 ("--metrics-listen", "metrics.listen", run.metrics_listen.clone()),
                 ("--canary", "canary.every", run.canary.clone()),
+                ("--respond", "respond.mode", run.respond.map(|mode| mode.to_string())),
                 ("--state-dir", "state_dir", run.state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned())),
             ]),
             Command::Replay(replay) => flags.extend([
@@ -418,6 +438,9 @@ impl Cli {
             | Command::Mute(MuteArgs { state_dir, .. })
             | Command::Notify(NotifyArgs { state_dir, .. })
             | Command::Audit(AuditArgs { state_dir, .. })
+            | Command::Block(BlockArgs { state_dir, .. })
+            | Command::Unblock(UnblockArgs { state_dir, .. })
+            | Command::Blocks(BlocksArgs { state_dir, .. })
             | Command::Store(StoreArgs { state_dir, .. }) => {
                 let dir = state_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
                 flags.push(("--state-dir", "state_dir", dir));
@@ -444,6 +467,10 @@ fn weighted_model(text: &str) -> Result<(ModelKind, f64), String> {
     let kind = name.trim().parse::<ModelKind>().map_err(|error| error.to_string())?;
     let weight = weight.trim().parse().ok().filter(|weight: &f64| weight.is_finite() && *weight > 0.0);
     Ok((kind, weight.ok_or_else(|| format!("write {kind}=0.5: a weight is a number above 0"))?))
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::named(text).ok_or_else(|| format!("there are {}", Mode::ALL.map(Mode::as_str).join(", ")))
 }
 
 fn belongs_to_run(_: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@ pub mod interface;
 mod layers;
 pub mod network;
 mod print;
+pub mod respond;
 pub mod setting;
 pub mod suppress;
 pub mod value;
@@ -30,6 +31,7 @@ use self::interface::InterfaceSpec;
 use self::layers::Layers;
 pub use self::layers::{Origin, Override};
 use self::network::Network;
+use self::respond::RespondConfig;
 use self::setting::Setting;
 use self::suppress::Suppress;
 use self::value::{
@@ -76,6 +78,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[detect]`
     pub detect: DetectConfig,
+    /// `[respond]`
+    pub respond: RespondConfig,
     /// `[harden]`
     pub harden: HardenConfig,
     /// `[notify]`
@@ -199,6 +203,7 @@ impl Default for Config {
             canary: CanaryConfig::default(),
             store: StoreConfig::default(),
             detect: DetectConfig::default(),
+            respond: RespondConfig::default(),
             harden: HardenConfig::default(),
             notify: NotifyConfig::default(),
         }

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::respond::lists::Source;
 
 /// `[harden]`: what the sensor gives up when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,12 +81,19 @@ pub fn plan(config: &Config, programs: bool) -> Plan {
     let mut read = Vec::new();
     // Sinks say where their secrets and certificates are by keys that end alike.
     files_named(&serde_json::to_value(&config.notify).unwrap_or_default(), &mut read);
+    files_named(&serde_json::to_value(&config.respond.webhook).unwrap_or_default(), &mut read);
+    for list in &config.respond.lists {
+        if let Source::File(path) = &list.source {
+            read.push(path.clone());
+        }
+    }
+    let eve = config.notify.eve.iter().map(|eve| eve.file.clone());
     Plan {
         user,
         capabilities: wanted.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(one, _)| one).collect(),
         own: vec![config.state_dir.clone()],
         pins: config.kernel.pin.clone(),
-        written: config.notify.eve.iter().map(|eve| eve.file.clone()).collect(),
+        written: eve.chain(config.respond.file.clone()).chain(config.respond.socket.clone()).collect(),
         read: read.into_iter().chain(config.notify.templates.clone()).collect(),
         namespaces,
         programs,

@@ -6,6 +6,7 @@ pub mod attribution;
 pub mod canary;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod doctor;
 pub mod export;
 pub mod harden;

@@ -24,8 +24,9 @@ use anyhow::{Context as _, Result};
 use sensor_core::coverage::{self, Held};
 use sensor_core::engine::Engine;
 use sensor_core::incident::IncidentEvent;
+use sensor_core::service::Attempt;
 use sensor_core::time::Timestamp;
-use sensor_ebpf::abi::Counters;
+use sensor_ebpf::abi::{Addr, Counters};
 use tracing::{info, warn};
 
 use cadence::{Pressure, pause};
@@ -179,6 +180,7 @@ impl<C: Clocks> Live<C> {
         if took > self.interval {
             warn!(took_ms = took.as_millis(), "a tick took longer than the interval");
         }
+        let (attempts, proven) = engine.take_attempts();
         let moved = Moved::between(&then.counters, &counters);
         let elapsed = begun.saturating_sub(then.at);
         *then = Then { at: begun, counters };
@@ -195,6 +197,8 @@ impl<C: Clocks> Live<C> {
             polled,
             took,
             canary,
+            attempts,
+            proven,
             last,
         })
     }
@@ -265,6 +269,10 @@ pub struct Tick {
     pub took: Duration,
     /// What became of a canary.
     pub canary: Option<Report>,
+    /// What was asked of established services,
+    pub attempts: Vec<Attempt>,
+    /// and who has completed a connection.
+    pub proven: Vec<Addr>,
     /// The sensor is stopping.
     pub last: bool,
 }

@@ -68,6 +68,7 @@ use self::value::{HttpUrl, Period};
 use self::view::Author;
 use self::webhook::{Webhook, WebhookConfig};
 use crate::export::prometheus::Metrics;
+use crate::respond::Response;
 use crate::store::keeper::Keeper;
 use crate::terminal::Status;
 
@@ -158,6 +159,8 @@ pub struct Wiring {
     pub keeper: Keeper,
     /// How the sensor fares; nothing before the first tick.
     pub status: watch::Receiver<Option<Status>>,
+    /// How to block somebody; nothing before the sensor can.
+    pub response: watch::Receiver<Option<Response>>,
 }
 
 /// The sinks of a configuration, ready to run.

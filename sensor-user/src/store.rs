@@ -4,6 +4,7 @@
 //! its own. Everything that belongs together is one transaction, so that a process that is killed leaves a file that is whole.
 
 mod audit;
+mod blocks;
 pub mod flows;
 mod incidents;
 pub mod keeper;

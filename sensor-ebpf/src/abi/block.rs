@@ -61,8 +61,8 @@ pub struct BlockEntry {
     pub burst_ns: u32,
     /// Not zero to count and let pass.
     pub observe: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Not zero if a list that was imported has it; nothing to the kernel.
+    pub listed: u32,
 }
 
 /// What there is to look for. All zero: nothing.

@@ -126,7 +126,11 @@ fn parse<F: Frame>(context: F::Context, packet: &mut Packet, hook: Hook, start: 
     let frame = F::open(context);
     let network =
         if start == 0 { frame.skip_link_layer(hook) } else { Ok(((start >> 16) as u16, start as usize & 0xffff)) };
-    let parsed = network.and_then(|(kind, offset)| parse_layers(&frame, kind, offset));
+    // No closure: LLVM may make a function of it, whose types the kernel does not accept.
+    let parsed = match network {
+        Ok((kind, offset)) => parse_layers(&frame, kind, offset),
+        Err(reason) => Err(reason),
+    };
     if frame.is_short() {
         return SHORT;
     }

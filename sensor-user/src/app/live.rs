@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::responding::Responding;
 use super::{author, engine_config, suppressed, wall_clock};
 use crate::canary::{Cage, Canaries, Outcome, Schedule};
 use crate::cli::RunArgs;
@@ -43,8 +44,6 @@ use crate::store::keeper::{Keep, Keeper};
 use crate::terminal::{Reader, Status};
 use crate::web::{self, Health, WebState};
 
-/// Blocks that the kernel has room for.
-const BLOCKS: u32 = 65_536;
 /// How long receivers get to take what is queued when the sensor stops.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -64,6 +63,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let store = Keeper::start(&config.state_dir, keep(config), Arc::clone(&metrics), Arc::new(wall_clock))?;
     let keeper = store.keeper();
     let shown = watch::Sender::new(None);
+    let acting = watch::Sender::new(None);
     let wiring = Wiring {
         author: author(config),
         metrics: Arc::clone(&metrics),
@@ -71,6 +71,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         retry: Retry::default(),
         keeper: keeper.clone(),
         status: shown.subscribe(),
+        response: acting.subscribe(),
     };
     let sinks = Sinks::build(&config.notify, &wiring)?;
     let (endpoints, eve) = (sinks.endpoints(), sinks.eve_files());
@@ -87,7 +88,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         flows: config.kernel.flows.get(),
         seed,
         fixed_ns: None,
-        blocks: BLOCKS,
+        blocks: config.respond.capacity.get(),
         sampling: config.kernel.sampling.get(),
         tunnels: Tunnel::bits(&config.kernel.tunnels),
         mirror: config.kernel.egress == EgressChoice::Off,
@@ -124,9 +125,12 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     if !args.fresh {
         live.beacons.load(&mut live.engine);
     }
+    let responding = Responding::start(config, &live.source, &live.own, &keeper, &metrics).await?;
+    acting.send_replace(Some(responding.response().clone()));
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),
+        responding: &responding,
         keeper: &keeper,
         keeps_flows: config.store.flows,
         eve: &eve,
@@ -147,6 +151,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         }
     };
     live.run(stopping, |engine, tick| front.show(engine, tick)).await?;
+    responding.stop(live.source.is_pinned()).await;
     notifier.shutdown(FLUSH).await;
     eve.iter().for_each(|file| file.flush(FLUSH));
     store.stop();
@@ -187,6 +192,7 @@ pub(super) fn patience(interval: Duration) -> Duration {
 struct Front<'a> {
     printer: Printer,
     telemetry: Telemetry,
+    responding: &'a Responding,
     keeper: &'a Keeper,
     keeps_flows: bool,
     eve: &'a [EveFile],
@@ -223,9 +229,10 @@ impl Front<'_> {
             }
         }
         let mut reader = Reader::Listening;
-        self.keeper.record(&tick.events);
+        let events = self.responding.tick(tick);
+        self.keeper.record(&events);
         self.keep_flows(engine, tick);
-        for event in &tick.events {
+        for event in &events {
             reader = self.printer.incident(event).context("write to standard output")?;
         }
         let seconds = tick.elapsed.as_secs_f64().max(1e-3);

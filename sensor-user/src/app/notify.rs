@@ -65,6 +65,7 @@ fn sinks(config: &Config) -> Result<(Sinks, Wiring, Running, Scratch)> {
         retry: Retry::default(),
         keeper: store.keeper(),
         status: watch::channel(None).1,
+        response: watch::channel(None).1,
     };
     let sinks = Sinks::build(&config.notify, &wiring)?;
     Ok((sinks, wiring, store, scratch))

@@ -36,7 +36,7 @@ pub fn toml(config: &Config) -> String {
 }
 
 /// Tables that are whole: neither variables nor flags can give one. Where, what they are, and what one looks like.
-const WHOLE: [(&str, &str, &str); 10] = [
+const WHOLE: [(&str, &str, &str); 13] = [
     ("notify.discord", "A webhook of a Discord channel.", "url_file = \"/etc/leuko/discord.url\"\n"),
     (
         "notify.email",
@@ -78,6 +78,21 @@ const WHOLE: [(&str, &str, &str); 10] = [
         "url_file = \"/etc/leuko/hook.url\"\nsecret_file = \"/etc/leuko/hook.secret\"\nheaders = { \"X-Team\" = \"blue\" }\n",
     ),
     (
+        "respond.classes",
+        "What is done about which attacks, where that is not the usual.",
+        "port_scan = { mode = \"observe\" }\nbrute_force = { mode = \"drop\", severity = \"high\" }\n",
+    ),
+    (
+        "respond.webhook",
+        "Who is told of blocks, by signed JSON (Standard Webhooks).",
+        "url_file = \"/etc/leuko/blocks.url\"\nsecret_file = \"/etc/leuko/blocks.secret\"\n",
+    ),
+    (
+        "respond.lists",
+        "Lists of addresses from elsewhere, to mark or to block.",
+        "name = \"drop\"\nurl = \"https://lists.example.org/drop.txt\"\naction = \"block\"\nrefresh = \"24h\"\n",
+    ),
+    (
         "detect.suppress",
         "What is not reported, why and until when. The rules of `leuko mute` are not shown here.",
         "name = \"nightly-scan\"\nreason = \"our own scanner\"\nexpires = \"2027-06-30\"\n\
@@ -85,6 +100,9 @@ const WHOLE: [(&str, &str, &str); 10] = [
          port = [22, \"8000-8100\", \"https\"]\ndays = [\"sat\", \"sun\"]\nhours = \"22:00-06:00\"\n",
     ),
 ];
+
+/// Those of them of which there is one.
+const SINGLE: [&str; 2] = ["respond.classes", "respond.webhook"];
 
 fn write_whole(text: &mut String, tree: &Table, (path, about, example): (&str, &str, &str)) {
     // Writing to a String cannot fail.
@@ -95,8 +113,10 @@ fn write_whole(text: &mut String, tree: &Table, (path, about, example): (&str, &
                 let _ = write!(text, "[[{path}]]\n{table}\n");
             }
         }
+        Some(Value::Table(table)) => _ = write!(text, "[{path}]\n{table}\n"),
         _ => {
-            let _ = writeln!(text, "# [[{path}]]");
+            let header = if SINGLE.contains(&path) { format!("[{path}]") } else { format!("[[{path}]]") };
+            let _ = writeln!(text, "# {header}");
             example.lines().for_each(|line| _ = writeln!(text, "# {line}"));
         }
     }

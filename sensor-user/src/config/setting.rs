@@ -62,7 +62,7 @@ const fn list(path: &'static str, about: &'static str) -> Setting {
 }
 
 /// In the order in which they are printed. A section is complete before the next begins.
-pub const SETTINGS: [Setting; 67] = [
+pub const SETTINGS: [Setting; 80] = [
     list(
         "interfaces",
         "Names or patterns (\"eth*\"), here or in a namespace (\"blue:eth0\"). None: that of the default route.",
@@ -109,6 +109,24 @@ pub const SETTINGS: [Setting; 67] = [
     ),
     list("detect.local", "Public addresses and networks (CIDR) that are yours, besides this host's own."),
     list("detect.allow", "Addresses and networks (CIDR) that are never reported as attackers."),
+    text("respond.mode", "How far the sensor goes by itself: off, observe, rate-limit, drop. Default observe."),
+    list("respond.never", "Addresses and networks (CIDR) that are never blocked, besides those of detect.allow."),
+    scalar("respond.observe_first", "How long a new sensor only counts what it would block, 0s to 30d. Default 24h."),
+    scalar(
+        "respond.first",
+        "How long a first automatic block is, 10s to 30d; each further is 4 times that. Default 10m.",
+    ),
+    scalar("respond.longest", "How long an automatic block is at most, 10s to 30d. Default 24h."),
+    scalar("respond.entries", "Automatic blocks at once, 1 to 100000. Default 1024."),
+    scalar("respond.per_minute", "New automatic blocks in any minute, 1 to 10000. Default 30."),
+    scalar("respond.limit", "Packets a second that pass of an attacker in rate-limit mode. Default 100."),
+    scalar("respond.requests", "SYN a second of strangers that pass to a service flooded with them. Default 200."),
+    scalar("respond.capacity", "Blocks the kernel has room for, lists included, 1024 to 4194304. Default 65536."),
+    text("respond.socket", "Socket by which `leuko block` acts. Default: leuko.sock in the state directory.")
+        .such_as(r#""/run/leuko/leuko.sock""#),
+    scalar("respond.nftables", "Whether nftables enforces what is blocked, too. Default false."),
+    text("respond.file", "File with what is blocked, a network a line, for firewalls that read it. Default: none.")
+        .such_as(r#""/var/lib/leuko/blocked.txt""#),
     scalar("harden.enabled", "Whether `leuko run` gives up at its start what watching does not take. Default true."),
     text(
         "harden.user",

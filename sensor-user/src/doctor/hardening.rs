@@ -12,7 +12,7 @@ use crate::harden::{self, Capability, DEFAULT_USER, Plan};
 const AREA: &str = "hardening";
 
 pub fn checks(config: &Config) -> Vec<Check> {
-    let plan = harden::plan(config, false);
+    let plan = harden::plan(config, config.respond.nftables);
     let mut checks = if config.harden.enabled { prospects(&plan) } else { vec![off()] };
     checks.extend(running(Path::new("/proc"), &plan));
     checks

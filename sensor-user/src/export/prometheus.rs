@@ -6,6 +6,7 @@
 
 mod canary;
 mod decisions;
+mod respond;
 mod store;
 mod telegram;
 
@@ -22,6 +23,7 @@ use sensor_ebpf::abi::Hook;
 
 pub use self::canary::CanaryMetrics;
 use self::decisions::Decisions;
+pub use self::respond::RespondMetrics;
 pub use self::store::{StoreLoss, StoreMetrics};
 pub use self::telegram::{TelegramMetrics, UpdateResult};
 use crate::canary::Report;
@@ -77,6 +79,7 @@ pub struct Metrics {
     canary: CanaryMetrics,
     store: StoreMetrics,
     telegram: TelegramMetrics,
+    respond: RespondMetrics,
     model_trained: Gauge,
     warmup: Gauge,
     started: Gauge,
@@ -163,6 +166,7 @@ impl Metrics {
             incidents_open: gauges(r, "leuko_incidents_open", "Incidents going on.", "class")?,
             store: StoreMetrics::new(r)?,
             telegram: TelegramMetrics::new(r)?,
+            respond: RespondMetrics::new(r)?,
             model_trained: real(r, "leuko_model_trained_timestamp_seconds", "When the model in use was trained.")?,
             warmup: real(r, "leuko_warmup_remaining_seconds", "Time until detection by the local model begins.")?,
             started: real(r, "leuko_process_start_time_seconds", "When the sensor was started.")?,
@@ -272,6 +276,12 @@ impl Metrics {
     #[must_use]
     pub const fn store(&self) -> &StoreMetrics {
         &self.store
+    }
+
+    /// What is done about attackers.
+    #[must_use]
+    pub const fn respond(&self) -> &RespondMetrics {
+        &self.respond
     }
 
     /// What comes from Telegram.

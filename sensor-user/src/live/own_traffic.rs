@@ -11,7 +11,7 @@ use tracing::debug;
 const REFRESH: Duration = Duration::from_secs(300);
 
 /// Endpoints that are the sensor's own, kept up to date by a task.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OwnTraffic {
     endpoints: watch::Receiver<BTreeSet<(IpAddr, u16)>>,
 }

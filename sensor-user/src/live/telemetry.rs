@@ -100,6 +100,7 @@ impl Telemetry {
             self.metrics.fragments(since(|all| all.fragments), since(|all| all.orphan_fragments));
             self.metrics.groups(since(|all| all.multicast), since(|all| all.broadcast));
             self.metrics.arp_lost(since(|all| all.arp_lost));
+            self.metrics.respond().would_drop(hook.as_str(), since(|all| all.would_drop));
             for reason in Reason::ALL {
                 let packets = now.unaccounted[reason as usize].saturating_sub(before.unaccounted[reason as usize]);
                 self.metrics.unaccounted(reason.as_str(), packets);

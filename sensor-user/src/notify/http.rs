@@ -42,6 +42,14 @@ pub fn client_following(policy: redirect::Policy, trust: Trust) -> Result<Client
     build(builder().redirect(policy), trust)
 }
 
+/// A client of a server at a socket of this host.
+///
+/// # Errors
+/// None that anybody has seen.
+pub fn client_at(socket: &Path) -> Result<Client> {
+    build(builder().unix_socket(socket), Trust::Nobody)
+}
+
 fn build(builder: ClientBuilder, trust: Trust) -> Result<Client> {
     match trust {
         Trust::SystemRoots => builder.build().context(

@@ -165,6 +165,7 @@ impl Rig {
             retry: Retry { first: Duration::from_millis(10), longest: Duration::from_millis(40) },
             keeper: keeper.clone(),
             status: watch::channel(None).1,
+            response: watch::channel(None).1,
         };
         let sinks = Sinks::build(&config, &wiring)?;
         keeper.begin(sinks.names());

@@ -19,6 +19,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sensor_core::incident::IncidentEvent;
+use sensor_core::respond::{Change, Offence};
+use sensor_core::time::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -216,6 +218,18 @@ impl Keeper {
         if !settled.is_empty() {
             self.post(Box::new(move |desk| desk.settle(settled)));
         }
+    }
+
+    /// Has it kept what was blocked and lifted. Does not wait.
+    pub fn keep_blocks(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.post(Box::new(move |desk| desk.change(|store, now| store.keep_blocks(&changes, now))));
+        }
+    }
+
+    /// Has it kept who was blocked, how often, and since when the sensor is here. Does not wait.
+    pub fn keep_offences(&self, offences: Vec<Offence>, armed_since: Timestamp) {
+        self.post(Box::new(move |desk| desk.change(|store, _| store.keep_offences(&offences, armed_since))));
     }
 
     /// What people have decided since the last call.

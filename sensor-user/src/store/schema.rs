@@ -10,7 +10,7 @@ use super::{StoreError, flows};
 const APPLICATION: i64 = 0x4c65_756b;
 
 /// Each brings the layout of its number, from 1, out of the one before. What is released never changes.
-const MIGRATIONS: [&[&str]; 1] = [&[include_str!("schema/1.sql"), flows::SCHEMA]];
+const MIGRATIONS: [&[&str]; 2] = [&[include_str!("schema/1.sql"), flows::SCHEMA], &[include_str!("schema/2.sql")]];
 
 /// Makes an open file a store: sets it up if it is new, migrates it if it is old.
 pub fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {

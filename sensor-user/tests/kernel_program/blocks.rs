@@ -13,7 +13,7 @@ use super::sides::{At, Kernel, NOW_NS};
 use super::{ACK, packets, root};
 
 const SYN: u8 = 0x02;
-const DROP: Rule = Rule { expires_ns: NOW_NS + 1, limit: 0, observe: false };
+const DROP: Rule = Rule { expires_ns: NOW_NS + 1, limit: 0, observe: false, listed: false };
 
 fn kernel() -> Kernel {
     Kernel::with(LoadOptions { flows: 4096, blocks: 4096, ..LoadOptions::default() })
@@ -241,7 +241,7 @@ fn the_kernel_agrees_with_a_linear_search() {
             list.allow(&allowed).unwrap();
             for &(addr, prefix, ends, observe) in &blocks {
                 let key = BlockKey::network(addr.into(), u32::from(mapped(addr, prefix)));
-                let rule = Rule { expires_ns: NOW_NS + ends, limit: 0, observe };
+                let rule = Rule { expires_ns: NOW_NS + ends, limit: 0, observe, listed: false };
                 list.put(key, &rule).unwrap();
                 expected.retain(|(other, _): &(BlockKey, Rule)| *other != key);
                 expected.push((key, rule));

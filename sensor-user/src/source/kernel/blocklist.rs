@@ -22,6 +22,8 @@ pub struct Rule {
     pub limit: u32,
     /// Packets are only counted.
     pub observe: bool,
+    /// A list that was imported has it.
+    pub listed: bool,
 }
 
 /// The list. It outlives this process where maps are pinned, and its entries end by themselves.
@@ -85,6 +87,7 @@ impl Blocklist {
             gap_ns,
             burst_ns: if rule.limit == 0 { 0 } else { BURST_NS.max(gap_ns) },
             observe: u32::from(rule.observe),
+            listed: u32::from(rule.listed),
             ..earlier
         };
         self.blocks
@@ -115,7 +118,7 @@ impl Blocklist {
     pub fn tidy(&mut self) {
         let [mut v4, mut v6] = [FILTER_ENTRIES, FILTER_ENTRIES * 2].map(|words| vec![0_u64; words as usize]);
         let mut gate = 0;
-        for key in self.keys.iter() {
+        for key in &self.keys {
             let mark = Mark::of(key);
             gate |= mark.gate;
             mark.each_v4(|index, bits| v4[index] |= bits);
@@ -142,7 +145,7 @@ impl Blocklist {
             self.allowed.insert(key, 1, 0).context("note a network that is never dropped; there is room for 4096")?;
         }
         let mut gate = [0_u64; 3];
-        for key in wanted.iter() {
+        for key in &wanted {
             let bit = u32::from(key.prefix) - 1;
             match key.addr.v4() {
                 Some(_) if bit >= 96 => gate[0] |= 1 << (bit - 96),

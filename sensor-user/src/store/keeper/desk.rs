@@ -117,6 +117,14 @@ impl Desk {
         }
     }
 
+    /// Changes the store, if it can be written at the moment.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Store, Timestamp) -> rusqlite::Result<()>) {
+        let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) else { return };
+        if let Err(error) = change(disk, self.now) {
+            self.fail(&error);
+        }
+    }
+
     pub(super) fn record(&mut self, events: &[Arc<IncidentEvent>], now: Timestamp) {
         if let (None, Some(disk)) = (&self.trouble, self.disk.as_mut()) {
             match disk.record(events, &self.sinks, now).and_then(|()| disk.last_event()) {

@@ -1,0 +1,257 @@
+//! The socket by which people on this host act on a running sensor: HTTP and JSON over a Unix socket.
+//!
+//! Who may write to the socket may act: its mode is 0660. Who acts is known from the kernel (SO_PEERCRED), not from what is
+//! said; root may say for whom it acts, as sudo does.
+
+mod client;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response as HttpResponse};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use nix::unistd::{Uid, User};
+use sensor_core::net::Network;
+use sensor_core::respond::{Measure, Selection, Target, Wish};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
+use tracing::{info, warn};
+
+pub use self::client::Client;
+use crate::notify::text::plain;
+use crate::respond::line::{BlockLine, target};
+use crate::respond::{Listed, Response};
+
+/// Longest request, in octets.
+const LONGEST: usize = 16_384;
+
+/// What somebody wants done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Request {
+    /// Whose packets,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// or requests to whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
+    /// IANA protocol number, if not all are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
+    /// Port at our side, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Packets a second that pass; 0 for none.
+    pub limit: u32,
+    /// For how long, in seconds.
+    pub seconds: u64,
+    /// Why.
+    pub reason: String,
+    /// For whom root acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// From where whoever acts works on this host: it is never blocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Blocks: what there are, the one that was put, or those that were lifted.
+    #[serde(default)]
+    pub blocks: Vec<BlockLine>,
+    /// How far the sensor goes by itself.
+    #[serde(default)]
+    pub mode: String,
+    /// Seconds in which what it does by itself is only counted, because it is new here.
+    #[serde(default)]
+    pub unarmed_s: u64,
+    /// Why nothing was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The socket; it goes with this.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+}
+
+impl Control {
+    /// Serves in the background. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or another sensor has it.
+    pub fn serve(path: &Path, response: Response) -> Result<Self> {
+        make_way(path)?;
+        let listener = UnixListener::bind(path)
+            .with_context(|| format!("make the socket {}; choose another place with respond.socket", path.display()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).context("restrict the socket")?;
+        let app = router(response).into_make_service_with_connect_info::<Peer>();
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                warn!(%error, "blocks can no longer be changed by the socket");
+            }
+        });
+        info!(path = %path.display(), "taking orders");
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // A socket that stays is removed by the next sensor.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes what a killed sensor has left.
+fn make_way(path: &Path) -> Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("look at {}", path.display())),
+    };
+    if !kind.is_socket() {
+        bail!("{} is no socket; choose another place with respond.socket", path.display());
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("another sensor listens at {}; give this one a --state-dir of its own", path.display());
+    }
+    fs::remove_file(path).with_context(|| format!("remove the socket {} of a sensor that was killed", path.display()))
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+struct Peer(Option<Uid>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let io: &UnixStream = stream.io();
+        Self(io.peer_cred().ok().map(|peer| Uid::from_raw(peer.uid())))
+    }
+}
+
+impl Peer {
+    /// As the audit trail calls them.
+    fn actor(&self, said: Option<&str>) -> String {
+        let Some(uid) = self.0 else { return "local:unknown".to_owned() };
+        if let Some(said) = said.filter(|said| uid.is_root() && said.starts_with("local:")) {
+            return plain(said);
+        }
+        let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+        format!("local:{name}")
+    }
+}
+
+fn router(response: Response) -> Router {
+    Router::new()
+        .route("/v1/blocks", get(list))
+        .route("/v1/block", post(block))
+        .route("/v1/unblock", post(unblock))
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(Arc::new(response))
+}
+
+async fn list(State(response): State<Arc<Response>>) -> HttpResponse {
+    answer(StatusCode::OK, &state(&response, response.blocks()))
+}
+
+async fn block(
+    State(response): State<Arc<Response>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> HttpResponse {
+    let request = match read(&body) {
+        Ok(request) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    if let Some(session) = request.session {
+        response.protect_session(session);
+    }
+    let Some(target) = request.target() else {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "say whose packets: a network, or a host and a port of ours".to_owned(),
+        );
+    };
+    let wish = Wish {
+        target,
+        measure: if request.limit == 0 { Measure::Drop } else { Measure::Limit(request.limit) },
+        span: Duration::from_secs(request.seconds),
+        actor: peer.actor(request.actor.as_deref()),
+        reason: request.reason,
+    };
+    match response.block(wish) {
+        Ok(listed) => answer(StatusCode::OK, &state(&response, vec![listed])),
+        Err(refusal) => refuse(StatusCode::CONFLICT, refusal.to_string()),
+    }
+}
+
+async fn unblock(
+    State(response): State<Arc<Response>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> HttpResponse {
+    let request = match read(&body) {
+        Ok(request) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    let selection = match request.target() {
+        Some(Target::Peer { network, scope: sensor_core::respond::Scope::All }) => Selection::Network(network),
+        Some(target) => Selection::Target(target),
+        None => {
+            return refuse(StatusCode::BAD_REQUEST, "say whose packets: a network, or a host and a port".to_owned());
+        }
+    };
+    let actor = peer.actor(request.actor.as_deref());
+    let lifted = response.unblock(selection, &actor, &request.reason);
+    answer(StatusCode::OK, &state(&response, lifted))
+}
+
+impl Request {
+    fn target(&self) -> Option<Target> {
+        target(self.network, self.host, self.protocol, self.port)
+    }
+}
+
+fn read(body: &Bytes) -> Result<Request, String> {
+    serde_json::from_slice(body).map_err(|error| format!("not understood: {error}"))
+}
+
+fn state(response: &Response, blocks: Vec<Listed>) -> Answer {
+    response.with(|responder, at| {
+        let ladder = responder.ladder();
+        let since = at.now.since(ladder.armed_since());
+        Answer {
+            blocks: blocks.iter().map(BlockLine::from).collect(),
+            mode: ladder.policy().mode.to_string(),
+            unarmed_s: ladder.policy().observe_first.saturating_sub(since).as_secs(),
+            error: None,
+        }
+    })
+}
+
+fn refuse(status: StatusCode, error: String) -> HttpResponse {
+    answer(status, &Answer { error: Some(error), ..Answer::default() })
+}
+
+fn answer(status: StatusCode, answer: &Answer) -> HttpResponse {
+    (status, [(header::CONTENT_TYPE, "application/json")], json!(answer).to_string()).into_response()
+}

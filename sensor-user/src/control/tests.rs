@@ -1,0 +1,49 @@
+//! What the socket makes of what it is told.
+
+use super::*;
+
+#[test]
+fn requests_say_which_packets() {
+    let request = |text: &str| read(&Bytes::copy_from_slice(text.as_bytes()));
+    for (text, expected) in [
+        (r#"{"network":"203.0.113.7","seconds":60}"#, Some("203.0.113.7")),
+        (r#"{"network":"203.0.113.0/24","protocol":6,"port":22}"#, Some("203.0.113.0/24 tcp port 22")),
+        (r#"{"host":"192.0.2.1","port":443,"limit":100}"#, Some("requests to 192.0.2.1 port 443")),
+        (r#"{"network":"203.0.113.7","host":"192.0.2.1","port":443}"#, None),
+        (r#"{"network":"203.0.113.7","port":443}"#, None),
+        ("{}", None),
+    ] {
+        let target = request(text).unwrap().target().map(|target| target.to_string());
+        assert_eq!(target.as_deref(), expected, "{text}");
+    }
+    for (text, mistake) in [("{", "EOF"), (r#"{"net":"x"}"#, "unknown field `net`"), (r#"{"network":"x"}"#, "x")] {
+        let error = request(text).unwrap_err();
+        assert!(error.contains(mistake), "{text}: {error}");
+    }
+}
+
+#[test]
+fn only_root_speaks_for_others() {
+    let root = Peer(Some(Uid::from_raw(0)));
+    let nobody = Peer(Some(Uid::from_raw(65_534)));
+    assert_eq!(root.actor(Some("local:alice")), "local:alice");
+    assert_eq!(root.actor(Some("telegram:42")), "local:root");
+    assert_eq!(root.actor(None), "local:root");
+    assert!(nobody.actor(Some("local:root")).starts_with("local:no"), "{}", nobody.actor(None));
+    assert_eq!(Peer(None).actor(Some("local:alice")), "local:unknown");
+}
+
+#[test]
+fn a_socket_that_was_left_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leuko.sock");
+    make_way(&path).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(make_way(&path).unwrap_err().to_string().contains("another sensor listens"));
+    drop(listener);
+    make_way(&path).unwrap();
+    assert!(!path.exists());
+    fs::write(&path, "precious").unwrap();
+    assert!(make_way(&path).unwrap_err().to_string().contains("is no socket"));
+    assert!(Client::connect(&path).unwrap_err().to_string().contains("is `leuko run` running"));
+}

@@ -1,0 +1,377 @@
+//! Between the ladder, which decides, and those who enforce: the kernel's list, nftables and others, and the store.
+//!
+//! What people wish is done at once, what the sensor wants at its ticks. Everything that is done is told to the log, the
+//! audit trail and the metrics from here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sensor_core::incident::IncidentEvent;
+use sensor_core::net::Network;
+use sensor_core::respond::{
+    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Refusal, Selection, Wish,
+};
+use sensor_core::service::Attempt;
+use sensor_core::time::Timestamp;
+use sensor_ebpf::abi::{Addr, BlockEntry, BlockKey};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::kernel::{key, prefix, rule};
+use super::line::BlockLine;
+use crate::export::prometheus::Metrics;
+use crate::source::kernel::blocklist::Blocklist;
+use crate::store::keeper::Keeper;
+
+/// Sources that are known to have completed a connection.
+const PROVEN: usize = 65_536;
+/// How long they are no strangers.
+const PROVEN_FOR: Duration = Duration::from_secs(3600);
+/// How often offences are written to the store.
+const REMEMBER: Duration = Duration::from_secs(60);
+/// How often the kernel's filters are made anew.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// A moment by the two clocks that blocks are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Instant {
+    /// Event time.
+    pub now: Timestamp,
+    /// CLOCK_MONOTONIC, which the kernel goes by.
+    pub monotonic_ns: u64,
+}
+
+/// What an earlier process has left in the store.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Blocks.
+    pub blocks: Vec<Block>,
+    /// Who was blocked, and how often.
+    pub offences: Vec<Offence>,
+}
+
+/// A block, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The block.
+    pub block: Block,
+    /// What the kernel has counted.
+    pub hits: BlockEntry,
+    /// When its latest packet came.
+    pub last_seen: Option<Timestamp>,
+}
+
+impl From<&Listed> for BlockLine {
+    fn from(listed: &Listed) -> Self {
+        Self {
+            packets: listed.hits.packets,
+            octets: listed.hits.octets,
+            last_seen: listed.last_seen.map(Timestamp::epoch_seconds),
+            ..Self::from(&listed.block)
+        }
+    }
+}
+
+/// Decides and acts.
+pub struct Responder {
+    ladder: Ladder,
+    kernel: Arc<Mutex<Blocklist>>,
+    keeper: Keeper,
+    metrics: Arc<Metrics>,
+    enforced: watch::Sender<Arc<Vec<Block>>>,
+    /// Who has completed a connection, and when last.
+    proven: BTreeMap<Addr, Timestamp>,
+    remembered: Timestamp,
+    tidied: Timestamp,
+    told: LadderStats,
+}
+
+impl Responder {
+    /// Goes on with what an earlier process has left: the store says what is meant, the kernel's list is made to agree.
+    #[must_use]
+    pub fn new(
+        ladder: Ladder,
+        kernel: Arc<Mutex<Blocklist>>,
+        keeper: Keeper,
+        metrics: Arc<Metrics>,
+        memory: Memory,
+        at: Instant,
+    ) -> Self {
+        let mut responder = Self {
+            ladder,
+            kernel,
+            keeper,
+            metrics,
+            enforced: watch::Sender::new(Arc::default()),
+            proven: BTreeMap::new(),
+            remembered: at.now,
+            tidied: at.now,
+            told: LadderStats::default(),
+        };
+        let changes = responder.ladder.resume(memory.blocks, memory.offences, at.now);
+        let meant: BTreeSet<BlockKey> = responder.ladder.blocks().map(|block| key(&block.target)).collect();
+        let mut list = lock(&responder.kernel);
+        let strays: Vec<BlockKey> = (list.entries())
+            .filter(|(key, entry)| entry.listed == 0 && !meant.contains(key))
+            .map(|(key, _)| key)
+            .collect();
+        for stray in &strays {
+            list.remove(stray);
+        }
+        drop(list);
+        if !strays.is_empty() {
+            info!(blocks = strays.len(), "lifted what the kernel had blocked and the store does not know");
+        }
+        responder.put_all(changes, at, true);
+        responder
+    }
+
+    /// What is enforced, as it is now and whenever it changes.
+    #[must_use]
+    pub fn enforced(&self) -> watch::Receiver<Arc<Vec<Block>>> {
+        self.enforced.subscribe()
+    }
+
+    /// Replaces the networks that are never blocked.
+    pub fn protect(&mut self, guards: Vec<(Protection, Vec<Network>)>, at: Instant) {
+        let known: BTreeSet<(Protection, Network)> = self.ladder.guard().networks().collect();
+        let mut changes = Vec::new();
+        for (kind, networks) in guards {
+            changes.extend(self.ladder.protect(kind, networks, at.now));
+        }
+        self.apply(changes, at);
+        let now: BTreeSet<(Protection, Network)> = self.ladder.guard().networks().collect();
+        if now != known {
+            self.allow();
+        }
+    }
+
+    /// Has the kernel let pass whom the guard protects, whatever its list says.
+    fn allow(&self) {
+        let networks: BTreeSet<(Addr, u8)> =
+            self.ladder.guard().networks().map(|(_, network)| (network.addr().into(), prefix(&network))).collect();
+        let networks: Vec<(Addr, u8)> = networks.into_iter().collect();
+        if let Err(error) = lock(&self.kernel).allow(&networks) {
+            error!(error = format!("{error:#}"), "the kernel does not know everybody who is never blocked");
+        }
+    }
+
+    /// A tick: what happened to incidents, how services fared, and who has completed a connection.
+    pub fn tick(&mut self, events: &[Arc<IncidentEvent>], attempts: &[Attempt], proven: &[Addr], at: Instant) {
+        self.note_proven(proven, at);
+        let health = self.health(attempts);
+        let known = &self.proven;
+        let is_proven = |addr: Addr| known.get(&addr).is_some_and(|seen| at.now.since(*seen) <= PROVEN_FOR);
+        let mut changes = Vec::new();
+        for event in events {
+            changes.extend(self.ladder.incident(event, &is_proven, at.now));
+        }
+        changes.extend(self.ladder.tick(health, at.now));
+        self.apply(changes, at);
+        if at.now.since(self.remembered) >= REMEMBER {
+            self.remembered = at.now;
+            self.keeper.keep_offences(self.ladder.offences().collect(), self.ladder.armed_since());
+        }
+        if at.now.since(self.tidied) >= TIDY {
+            self.tidied = at.now;
+            lock(&self.kernel).tidy();
+        }
+        self.tell_metrics();
+    }
+
+    /// Blocks what somebody wishes.
+    ///
+    /// # Errors
+    /// What nobody may do is refused.
+    pub fn block(&mut self, wish: Wish, at: Instant) -> Result<Listed, Refusal> {
+        let target = wish.target;
+        let changes = self.ladder.block(wish, at.now)?;
+        let block = changes.iter().find_map(|change| match change {
+            Change::Put(block) if block.target == target => Some(block.clone()),
+            Change::Put(_) | Change::Lift(..) => None,
+        });
+        self.apply(changes, at);
+        // The ladder says what it has put, or refuses.
+        let block = block.or_else(|| self.ladder.blocks().find(|block| block.target == target).cloned());
+        Ok(self.listed(block.expect("a wish that is granted is a block"), at))
+    }
+
+    /// Lifts what somebody selects, and gives what it was.
+    pub fn unblock(&mut self, selection: Selection, actor: &str, reason: &str, at: Instant) -> Vec<Listed> {
+        let changes = self.ladder.unblock(selection, actor, reason, at.now);
+        let lifted = changes.iter().filter_map(|change| match change {
+            Change::Lift(block, _) => Some(self.listed(block.clone(), at)),
+            Change::Put(_) => None,
+        });
+        let lifted = lifted.collect();
+        self.apply(changes, at);
+        lifted
+    }
+
+    /// Every block of people and of the sensor, by target.
+    #[must_use]
+    pub fn blocks(&self, at: Instant) -> Vec<Listed> {
+        self.ladder.blocks().map(|block| self.listed(block.clone(), at)).collect()
+    }
+
+    /// The ladder, to look at.
+    #[must_use]
+    pub const fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    fn listed(&self, block: Block, at: Instant) -> Listed {
+        let hits = lock(&self.kernel).entry(&key(&block.target)).unwrap_or_default();
+        let ago = Duration::from_nanos(at.monotonic_ns.saturating_sub(hits.last_ns));
+        let last_seen = (hits.last_ns > 0).then(|| at.now - ago);
+        Listed { block, hits, last_seen }
+    }
+
+    fn note_proven(&mut self, proven: &[Addr], at: Instant) {
+        if proven.is_empty() {
+            return;
+        }
+        if self.proven.len() + proven.len() > PROVEN {
+            self.proven.retain(|_, seen| at.now.since(*seen) <= PROVEN_FOR);
+        }
+        let list = lock(&self.kernel);
+        for &addr in proven {
+            if self.proven.len() < PROVEN || self.proven.contains_key(&addr) {
+                self.proven.insert(addr, at.now);
+            }
+            list.note_proven(addr, at.monotonic_ns);
+        }
+    }
+
+    /// How services fared for those who are not blocked.
+    fn health(&self, attempts: &[Attempt]) -> Health {
+        let blocked: Vec<Network> =
+            self.ladder.blocks().filter(|block| block.enforced).filter_map(|block| block.target.network()).collect();
+        let healthy = attempts.iter().filter(|one| !blocked.iter().any(|network| network.contains(one.client)));
+        let mut health = Health::default();
+        let mut trips = Vec::new();
+        for attempt in healthy {
+            health.attempts += 1;
+            health.served += u64::from(attempt.served);
+            trips.extend(attempt.round_trip);
+        }
+        trips.sort_unstable();
+        health.rtt = trips.get(trips.len() / 2).copied();
+        health
+    }
+
+    fn apply(&mut self, changes: Vec<Change>, at: Instant) {
+        self.put_all(changes, at, false);
+    }
+
+    /// `again` for what was there before this process: it is put, and nobody is told.
+    fn put_all(&mut self, changes: Vec<Change>, at: Instant, again: bool) {
+        if changes.is_empty() {
+            return;
+        }
+        for change in &changes {
+            match change {
+                Change::Put(block) => self.put(block, at, again),
+                Change::Lift(block, ending) => {
+                    lock(&self.kernel).remove(&key(&block.target));
+                    self.metrics.respond().lifted(ending);
+                    info!(target = %block.target, by = %block.by, why = %ending, "no longer blocked");
+                }
+            }
+        }
+        self.keeper.keep_blocks(if again { only_lifted(changes) } else { changes });
+        self.enforced.send_replace(Arc::new(self.ladder.blocks().filter(|block| block.enforced).cloned().collect()));
+    }
+
+    fn put(&self, block: &Block, at: Instant, again: bool) {
+        let rule = rule(block, block.left(at.now), at.monotonic_ns);
+        if let Err(error) = lock(&self.kernel).put(key(&block.target), &rule) {
+            error!(target = %block.target, error = format!("{error:#}"), "cannot be blocked in the kernel");
+            self.metrics.respond().failed();
+            return;
+        }
+        if again {
+            return;
+        }
+        self.metrics.respond().put(block);
+        let (target, until) = (block.target, block.until);
+        let Block { measure, by, reason, .. } = block;
+        match (block.enforced, by) {
+            (true, Decider::Incident(_)) => warn!(%target, %measure, %by, %until, reason, "blocked"),
+            (true, Decider::Person(_) | Decider::List(_)) => info!(%target, %measure, %by, %until, reason, "blocked"),
+            (false, _) => info!(%target, %measure, %by, %until, reason, "would be blocked: packets are only counted"),
+        }
+    }
+
+    fn tell_metrics(&mut self) {
+        let stats = self.ladder.stats();
+        let count = |enforced| self.ladder.blocks().filter(|block| block.enforced == enforced).count();
+        self.metrics.respond().feed(&self.told, &stats, [count(true), count(false)], lock(&self.kernel).len());
+        self.told = stats;
+    }
+}
+
+fn only_lifted(changes: Vec<Change>) -> Vec<Change> {
+    changes.into_iter().filter(|change| matches!(change, Change::Lift(..))).collect()
+}
+
+fn lock(list: &Mutex<Blocklist>) -> MutexGuard<'_, Blocklist> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A way to the responder for whoever acts: the socket, a bot. Clones lead to the same one.
+#[derive(Clone)]
+pub struct Response {
+    responder: Arc<Mutex<Responder>>,
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Response {
+    /// Shares a responder.
+    #[must_use]
+    pub fn new(responder: Responder, clock: Arc<dyn Fn() -> Instant + Send + Sync>) -> Self {
+        Self { responder: Arc::new(Mutex::new(responder)), clock }
+    }
+
+    /// Does something with the responder, now.
+    pub fn with<R>(&self, act: impl FnOnce(&mut Responder, Instant) -> R) -> R {
+        let at = (self.clock)();
+        act(&mut self.responder.lock().unwrap_or_else(PoisonError::into_inner), at)
+    }
+
+    /// [`Responder::block`], now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn block(&self, wish: Wish) -> Result<Listed, Refusal> {
+        self.with(|responder, at| responder.block(wish, at))
+    }
+
+    /// [`Responder::unblock`], now.
+    #[must_use]
+    pub fn unblock(&self, selection: Selection, actor: &str, reason: &str) -> Vec<Listed> {
+        self.with(|responder, at| responder.unblock(selection, actor, reason, at))
+    }
+
+    /// [`Responder::blocks`], now.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Listed> {
+        self.with(|responder, at| responder.blocks(at))
+    }
+
+    /// Keeps the session from which somebody acts from being blocked.
+    pub fn protect_session(&self, addr: IpAddr) {
+        let network = Network::new(addr.to_canonical(), u8::MAX);
+        self.with(|responder, at| {
+            let known = responder.ladder.guard().networks();
+            let mut sessions: Vec<Network> =
+                known.filter(|(kind, _)| *kind == Protection::Session).map(|(_, network)| network).collect();
+            if !sessions.contains(&network) {
+                sessions.push(network);
+                responder.protect(vec![(Protection::Session, sessions)], at);
+            }
+        });
+    }
+}
