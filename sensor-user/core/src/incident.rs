@@ -28,6 +28,8 @@ pub enum Class {
     HostScan,
     /// TCP connections are begun by the thousand and never completed.
     SynFlood,
+    /// TCP connections are completed by the thousand, by one client with one service.
+    ConnectionFlood,
     /// UDP datagrams nobody asked for, faster than any service answers.
     UdpFlood,
     /// ICMP echo requests, more than anybody needs.
@@ -56,10 +58,11 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PortScan,
         Self::HostScan,
         Self::SynFlood,
+        Self::ConnectionFlood,
         Self::UdpFlood,
         Self::IcmpFlood,
         Self::Amplification,
@@ -87,6 +90,7 @@ impl Class {
             Self::PortScan => "port_scan",
             Self::HostScan => "host_scan",
             Self::SynFlood => "syn_flood",
+            Self::ConnectionFlood => "connection_flood",
             Self::UdpFlood => "udp_flood",
             Self::IcmpFlood => "icmp_flood",
             Self::Amplification => "amplification",

@@ -239,7 +239,7 @@ fn unspecified(other: Option<IpAddr>) -> IpAddr {
 /// As Suricata's rules call what a class is about; `IP` where it may be anything.
 const fn usual_proto(class: Class) -> &'static str {
     match class {
-        Class::SynFlood | Class::BruteForce | Class::SlowDos => "TCP",
+        Class::SynFlood | Class::ConnectionFlood | Class::BruteForce | Class::SlowDos => "TCP",
         Class::UdpFlood | Class::Amplification | Class::DnsTunnel => "UDP",
         Class::IcmpFlood | Class::IcmpTunnel => "ICMP",
         Class::ArpSpoof => "ARP",
@@ -271,6 +271,7 @@ const fn signature_id(class: Class) -> u32 {
             Class::LateralMovement => 12,
             Class::ArpSpoof => 13,
             Class::Anomaly => 14,
+            Class::ConnectionFlood => 15,
         }
 }
 
@@ -278,7 +279,7 @@ const fn signature_id(class: Class) -> u32 {
 const fn category(class: Class) -> &'static str {
     match class {
         Class::PortScan | Class::HostScan => "Detection of a Network Scan",
-        Class::SynFlood | Class::UdpFlood | Class::IcmpFlood | Class::Amplification => {
+        Class::SynFlood | Class::ConnectionFlood | Class::UdpFlood | Class::IcmpFlood | Class::Amplification => {
             "Detection of a Denial of Service Attack"
         }
         Class::BruteForce => "Attempted User Privilege Gain",

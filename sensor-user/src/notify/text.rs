@@ -16,6 +16,7 @@ pub const fn title(class: Class, language: Language) -> &'static str {
         Class::PortScan => ("Port scan", "Escaneo de puertos"),
         Class::HostScan => ("Host scan", "Escaneo de equipos"),
         Class::SynFlood => ("SYN flood", "Inundación SYN"),
+        Class::ConnectionFlood => ("Connection flood", "Inundación de conexiones"),
         Class::UdpFlood => ("UDP flood", "Inundación UDP"),
         Class::IcmpFlood => ("ICMP flood", "Inundación ICMP"),
         Class::Amplification => ("Amplification attack", "Ataque de amplificación"),

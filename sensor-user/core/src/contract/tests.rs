@@ -150,6 +150,7 @@ fn names_of_classes_severities_and_end_reasons_stay() {
         "port_scan",
         "host_scan",
         "syn_flood",
+        "connection_flood",
         "udp_flood",
         "icmp_flood",
         "amplification",

@@ -5,10 +5,10 @@ use std::iter::once;
 use sensor_ebpf::abi::ArpMessage;
 
 use super::{
-    ArpScan, ArpScanParams, ArpSpoof, ArpSpoofParams, Beacon, BeaconParams, BruteForce, BruteForceParams, Detector,
-    DnsTunnel, DnsTunnelParams, Exfiltration, ExfiltrationParams, Finding, Flood, FloodKind, FloodParams, IcmpTunnel,
-    IcmpTunnelParams, LateralMovement, LateralMovementParams, Reflector, ReflectorParams, Scan, ScanParams, SlowDos,
-    SlowDosParams,
+    ArpScan, ArpScanParams, ArpSpoof, ArpSpoofParams, Beacon, BeaconParams, BruteForce, BruteForceParams,
+    ConnectionFlood, ConnectionFloodParams, Detector, DnsTunnel, DnsTunnelParams, Exfiltration, ExfiltrationParams,
+    Finding, Flood, FloodKind, FloodParams, IcmpTunnel, IcmpTunnelParams, LateralMovement, LateralMovementParams,
+    Reflector, ReflectorParams, Scan, ScanParams, SlowDos, SlowDosParams,
 };
 use crate::arp::ArpTable;
 use crate::flow::{FlowEvent, OverflowEvent};
@@ -26,6 +26,7 @@ pub struct DetectorParams {
     pub scan: ScanParams,
     pub arp_scan: ArpScanParams,
     pub arp_spoof: ArpSpoofParams,
+    pub connection_flood: ConnectionFloodParams,
     pub brute_force: BruteForceParams,
     pub slow_dos: SlowDosParams,
     pub beacon: BeaconParams,
@@ -45,6 +46,7 @@ impl Default for DetectorParams {
             scan: ScanParams::default(),
             arp_scan: ArpScanParams::default(),
             arp_spoof: ArpSpoofParams::default(),
+            connection_flood: ConnectionFloodParams::default(),
             brute_force: BruteForceParams::default(),
             slow_dos: SlowDosParams::default(),
             beacon: BeaconParams::default(),
@@ -78,6 +80,7 @@ impl Detectors {
                 Box::new(Scan::new(params.scan)),
                 Box::new(ArpScan::new(params.arp_scan)),
                 Box::new(ArpSpoof::new(params.arp_spoof)),
+                Box::new(ConnectionFlood::new(params.connection_flood)),
                 Box::new(BruteForce::new(params.brute_force)),
                 Box::new(SlowDos::new(params.slow_dos)),
                 Box::new(DnsTunnel::new(params.dns_tunnel)),

@@ -232,6 +232,8 @@ impl Flood {
         }
         let served = event.outcome == Outcome::Served;
         let became_served = served && (event.is_new || event.before != Outcome::Served);
+        // A port that is used again is a request of the conversation before it: served if more than SYN-ACKs came back.
+        let answered = event.received.packets.saturating_sub(event.received.syns);
         match self.kind {
             FloodKind::Syn if event.sent.syns > 0 || became_served => Some(Arrival {
                 victim: event.server.addr,
@@ -239,7 +241,7 @@ impl Flood {
                 source: event.client.addr,
                 arrivals: event.sent.syns,
                 octets: event.sent.octets,
-                useful: u64::from(became_served),
+                useful: if served && !became_served { event.sent.syns.min(answered) } else { u64::from(became_served) },
                 amplifier: None,
             }),
             FloodKind::Syn => None,

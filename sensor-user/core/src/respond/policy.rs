@@ -106,6 +106,7 @@ impl Default for Policy {
             (Class::BruteForce, Severity::Medium),
             (Class::SlowDos, Severity::High),
             (Class::SynFlood, Severity::High),
+            (Class::ConnectionFlood, Severity::High),
             (Class::UdpFlood, Severity::High),
             (Class::IcmpFlood, Severity::High),
         ];

@@ -57,6 +57,12 @@ pub(super) fn summary(incident: &Incident) -> String {
                 n("connections")
             )
         }
+        Class::ConnectionFlood => format!(
+            "{who} opened {} connections with {whom}, {service}, in {} seconds ({} would be usual)",
+            n("connections"),
+            n("window_s"),
+            n("usual_connections"),
+        ),
         Class::SlowDos => format!(
             "{who} held {} connections to {whom}, {service}, open for {} with next to nothing sent",
             n("held_connections"),

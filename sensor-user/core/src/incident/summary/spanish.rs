@@ -57,6 +57,12 @@ pub(super) fn summary(incident: &Incident) -> String {
                 n("connections")
             )
         }
+        Class::ConnectionFlood => format!(
+            "{who} abrió {} conexiones con {whom}, {service}, en {} segundos (lo habitual serían {})",
+            n("connections"),
+            n("window_s"),
+            n("usual_connections"),
+        ),
         Class::SlowDos => format!(
             "{who} mantuvo {} conexiones con {whom}, {service}, abiertas durante {} sin enviar apenas nada",
             n("held_connections"),
