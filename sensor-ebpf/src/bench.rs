@@ -14,6 +14,7 @@ mod programs {
     use aya_ebpf::programs::XdpContext;
     use sensor_ebpf::account::Adder as _;
     use sensor_ebpf::kernel::atomic::Shared;
+    use sensor_ebpf::kernel::blocks::sought;
     use sensor_ebpf::kernel::hooks::account_xdp;
 
     /// As long as a flow key.
@@ -41,6 +42,12 @@ mod programs {
     #[xdp]
     pub fn bench_empty(_ctx: XdpContext) -> u32 {
         XDP_PASS
+    }
+
+    /// What looking whether there are blocks costs.
+    #[xdp]
+    pub fn bench_gate(_ctx: XdpContext) -> u32 {
+        XDP_PASS + sought()
     }
 
     #[xdp]

@@ -2,7 +2,7 @@
 
 mod aggregates;
 pub mod atomic;
-mod blocks;
+pub mod blocks;
 mod frame;
 mod handshakes;
 pub mod hooks;

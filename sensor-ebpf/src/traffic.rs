@@ -8,7 +8,7 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
 mod programs {
-    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
+    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::btf_maps::Array;
     use aya_ebpf::helpers::bpf_get_prandom_u32;
     use aya_ebpf::macros::{btf_map, xdp};
@@ -30,6 +30,12 @@ mod programs {
     #[xdp]
     pub fn traffic_pass(_ctx: XdpContext) -> u32 {
         XDP_PASS
+    }
+
+    /// Frames that go nowhere.
+    #[xdp]
+    pub fn traffic_none(_ctx: XdpContext) -> u32 {
+        XDP_DROP
     }
 
     /// The frame as it is.

@@ -27,6 +27,7 @@ use axum::serve::IncomingStream;
 use nix::unistd::{Uid, User};
 use sensor_core::net::Network;
 use sensor_core::respond::{Measure, Selection, Target, Wish};
+use sensor_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
@@ -35,6 +36,7 @@ use tracing::{info, warn};
 pub use self::client::Client;
 use crate::notify::text::plain;
 use crate::respond::line::{BlockLine, target};
+use crate::respond::lists::{ListStatus, Lists};
 use crate::respond::{Listed, Response};
 
 /// Longest request, in octets.
@@ -82,9 +84,43 @@ pub struct Answer {
     /// Seconds in which what it does by itself is only counted, because it is new here.
     #[serde(default)]
     pub unarmed_s: u64,
+    /// Lists from elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<ListLine>,
     /// Why nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A list from elsewhere: `{"type":"list",...}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "list")]
+pub struct ListLine {
+    /// What it is called.
+    pub name: String,
+    /// `mark` or `block`.
+    pub action: String,
+    /// Where it is from.
+    pub source: String,
+    /// Networks in it; nothing before it was read for the first time.
+    pub entries: Option<usize>,
+    /// Seconds since it was known to be what its source has.
+    pub age_s: Option<u64>,
+    /// Why it is not known to be that now.
+    pub error: Option<String>,
+}
+
+impl ListLine {
+    fn of(status: ListStatus, now: Timestamp) -> Self {
+        Self {
+            age_s: status.age(now).map(|age| age.as_secs()),
+            name: status.name.to_string(),
+            action: status.action.to_string(),
+            source: status.source,
+            entries: status.entries,
+            error: status.error,
+        }
+    }
 }
 
 /// The socket; it goes with this.
@@ -98,12 +134,12 @@ impl Control {
     ///
     /// # Errors
     /// The socket cannot be made, or another sensor has it.
-    pub fn serve(path: &Path, response: Response) -> Result<Self> {
+    pub fn serve(path: &Path, response: Response, lists: Option<Arc<Lists>>) -> Result<Self> {
         make_way(path)?;
         let listener = UnixListener::bind(path)
             .with_context(|| format!("make the socket {}; choose another place with respond.socket", path.display()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).context("restrict the socket")?;
-        let app = router(response).into_make_service_with_connect_info::<Peer>();
+        let app = router(Desk { response, lists }).into_make_service_with_connect_info::<Peer>();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 warn!(%error, "blocks can no longer be changed by the socket");
@@ -160,30 +196,36 @@ impl Peer {
     }
 }
 
-fn router(response: Response) -> Router {
+/// What orders are about.
+struct Desk {
+    response: Response,
+    lists: Option<Arc<Lists>>,
+}
+
+fn router(desk: Desk) -> Router {
     Router::new()
         .route("/v1/blocks", get(list))
         .route("/v1/block", post(block))
         .route("/v1/unblock", post(unblock))
         .layer(DefaultBodyLimit::max(LONGEST))
-        .with_state(Arc::new(response))
+        .with_state(Arc::new(desk))
 }
 
-async fn list(State(response): State<Arc<Response>>) -> HttpResponse {
-    answer(StatusCode::OK, &state(&response, response.blocks()))
+async fn list(State(desk): State<Arc<Desk>>) -> HttpResponse {
+    let mut all = state(&desk.response, desk.response.blocks());
+    let now = desk.response.with(|_, at| at.now);
+    let lists = desk.lists.iter().flat_map(|lists| lists.status());
+    all.lists = lists.map(|status| ListLine::of(status, now)).collect();
+    answer(StatusCode::OK, &all)
 }
 
-async fn block(
-    State(response): State<Arc<Response>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    body: Bytes,
-) -> HttpResponse {
+async fn block(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<Peer>, body: Bytes) -> HttpResponse {
     let request = match read(&body) {
         Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
     if let Some(session) = request.session {
-        response.protect_session(session);
+        desk.response.protect_session(session);
     }
     let Some(target) = request.target() else {
         return refuse(
@@ -198,17 +240,13 @@ async fn block(
         actor: peer.actor(request.actor.as_deref()),
         reason: request.reason,
     };
-    match response.block(wish) {
-        Ok(listed) => answer(StatusCode::OK, &state(&response, vec![listed])),
+    match desk.response.block(wish) {
+        Ok(listed) => answer(StatusCode::OK, &state(&desk.response, vec![listed])),
         Err(refusal) => refuse(StatusCode::CONFLICT, refusal.to_string()),
     }
 }
 
-async fn unblock(
-    State(response): State<Arc<Response>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    body: Bytes,
-) -> HttpResponse {
+async fn unblock(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<Peer>, body: Bytes) -> HttpResponse {
     let request = match read(&body) {
         Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
@@ -221,8 +259,8 @@ async fn unblock(
         }
     };
     let actor = peer.actor(request.actor.as_deref());
-    let lifted = response.unblock(selection, &actor, &request.reason);
-    answer(StatusCode::OK, &state(&response, lifted))
+    let lifted = desk.response.unblock(selection, &actor, &request.reason);
+    answer(StatusCode::OK, &state(&desk.response, lifted))
 }
 
 impl Request {
@@ -243,6 +281,7 @@ fn state(response: &Response, blocks: Vec<Listed>) -> Answer {
             blocks: blocks.iter().map(BlockLine::from).collect(),
             mode: ladder.policy().mode.to_string(),
             unarmed_s: ladder.policy().observe_first.saturating_sub(since).as_secs(),
+            lists: Vec::new(),
             error: None,
         }
     })

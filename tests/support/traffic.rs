@@ -20,6 +20,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRAFFIC_OBJECT"));
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
+    /// Made, and dropped before they leave.
+    None,
     /// The frame as it is.
     Same,
     /// The frame from a random address and port each time.
@@ -31,6 +33,7 @@ pub enum Pattern {
 impl Pattern {
     const fn program(self) -> &'static str {
         match self {
+            Self::None => "traffic_none",
             Self::Same => "traffic_same",
             Self::RandomSources => "traffic_random_sources",
             Self::Conversations => "traffic_conversations",
@@ -60,7 +63,7 @@ impl<'a> Traffic<'a> {
             pass.attach("eth0", XdpMode::Driver).context("attach to eth0")?;
             Ok(if_nametoindex("eth0")?)
         })??;
-        for pattern in [Pattern::Same, Pattern::RandomSources, Pattern::Conversations] {
+        for pattern in [Pattern::None, Pattern::Same, Pattern::RandomSources, Pattern::Conversations] {
             program(&mut ebpf, pattern.program())?;
         }
         Ok(Self { ebpf, ifindex, namespace })

@@ -109,8 +109,14 @@ fn table(answer: &Answer, now: Timestamp) -> String {
         let _ = write!(text, "; new here: what it does by itself is only counted for {}", short(left));
     }
     text.push('\n');
+    for list in &answer.lists {
+        let entries = list.entries.map_or_else(|| "not read yet".to_owned(), |entries| format!("{entries} networks"));
+        let age = list.age_s.map_or_else(String::new, |age| format!(", {} old", short(Duration::from_secs(age))));
+        let error = list.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+        let _ = writeln!(text, "list {} ({}): {entries}{age}{error}", list.name, list.action);
+    }
     if answer.blocks.is_empty() {
-        text += "nothing is blocked\n";
+        text += "nothing is blocked by people or by the sensor\n";
         return text;
     }
     let _ = writeln!(
@@ -176,6 +182,7 @@ mod tests {
             blocks: vec![line("203.0.113.7", true, 12), line("203.0.113.8", false, 0)],
             mode: "drop".to_owned(),
             unarmed_s: 5400,
+            lists: Vec::new(),
             error: None,
         };
         let text = table(&answer, Timestamp::from_secs(1070));
@@ -184,6 +191,6 @@ mod tests {
         assert_eq!(rows[2][..6], ["203.0.113.7", "drop", "58m", "50s", "12", "5s"]);
         assert_eq!(rows[3][..6], ["203.0.113.8", "would", "drop", "58m", "50s", "0"]);
         let nothing = Answer { mode: "observe".to_owned(), ..Answer::default() };
-        assert_eq!(table(&nothing, Timestamp::EPOCH), "mode observe\nnothing is blocked\n");
+        assert_eq!(table(&nothing, Timestamp::EPOCH), "mode observe\nnothing is blocked by people or by the sensor\n");
     }
 }

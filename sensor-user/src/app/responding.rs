@@ -40,6 +40,7 @@ pub struct Responding {
     _importer: Option<Importer>,
     _control: Option<Control>,
     enforcers: Vec<Enforcer>,
+    metrics: Arc<Metrics>,
     _hook: Option<Hook>,
 }
 
@@ -75,7 +76,6 @@ impl Responding {
         let responder = Responder::new(ladder, source.blocklist(), keeper.clone(), Arc::clone(metrics), memory, at);
         let enforced = responder.enforced();
         let response = Response::new(responder, Arc::new(instant));
-        let control = control(&config.respond.socket(&config.state_dir), &response);
         let mut enforcers = Vec::new();
         if config.respond.nftables {
             enforcers.push(nftables::start(enforced.clone(), Arc::new(wall_clock)));
@@ -90,6 +90,7 @@ impl Responding {
             let lists = Lists::start(config.respond.lists.clone(), &config.state_dir, Arc::new(wall_clock));
             Some(Arc::new(lists.context("read the lists of respond.lists")?))
         };
+        let control = control(&config.respond.socket(&config.state_dir), &response, lists.clone());
         let importer =
             lists.as_ref().map(|lists| Importer::start(Arc::clone(lists), response.clone(), source.blocklist()));
         Ok(Self {
@@ -101,6 +102,7 @@ impl Responding {
             _importer: importer,
             _control: control,
             enforcers,
+            metrics: Arc::clone(metrics),
             _hook: hook.transpose().context("prepare respond.webhook")?,
         })
     }
@@ -126,6 +128,9 @@ impl Responding {
             }
             responder.tick(&events, &tick.attempts, &tick.proven, at);
         });
+        if looks && let Some(lists) = &self.lists {
+            self.metrics.respond().lists(&lists.status(), tick.now);
+        }
         events
     }
 
@@ -154,8 +159,8 @@ fn listed(incident: &Incident, lists: &Lists) -> serde_json::Map<String, Value> 
 }
 
 /// A sensor that cannot take orders watches all the same.
-fn control(path: &Path, response: &Response) -> Option<Control> {
-    match Control::serve(path, response.clone()) {
+fn control(path: &Path, response: &Response, lists: Option<Arc<Lists>>) -> Option<Control> {
+    match Control::serve(path, response.clone(), lists) {
         Ok(control) => Some(control),
         Err(error) => {
             warn!(error = format!("{error:#}"), "no orders are taken: `leuko block` will not work");

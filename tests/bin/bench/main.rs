@@ -5,6 +5,7 @@
 //! measured in the same run, in turns with what is held against them, and each number is a median over the turns.
 #![expect(clippy::print_stdout, reason = "its report is what this program is for")]
 
+mod blocks;
 mod detection;
 mod frames;
 mod hash_map;
@@ -45,6 +46,8 @@ struct Args {
 enum Part {
     /// A packet at the hooks
     Packets,
+    /// A packet that is blocked, and what the list costs others
+    Blocks,
     /// A poll of the flow table
     Poll,
     /// Flows, from the slot to the incident
@@ -86,6 +89,7 @@ fn main() -> Result<()> {
         }
         match part {
             Part::Packets => packets::measure(&bench, &mut report)?,
+            Part::Blocks => blocks::measure(&bench, &mut report)?,
             Part::Poll => poll::measure(&bench, &mut report)?,
             Part::Detection => detection::measure(&mut report),
             Part::Product => product::measure(&bench, &mut report)?,
@@ -122,5 +126,5 @@ impl Bench {
 }
 
 fn options(flows: u32) -> LoadOptions {
-    LoadOptions { flows, seed: 0x5eed, ..LoadOptions::default() }
+    LoadOptions { flows, seed: 0x5eed, blocks: 1_048_576, ..LoadOptions::default() }
 }

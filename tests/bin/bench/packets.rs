@@ -41,7 +41,6 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         report.add_sample(case.what, &case.sample, "ns").relative(budget, "budget").limit(1.0);
     }
     many_flows::measure(bench, report, empty, budget * MANY_FLOWS)?;
-    report.add_missing("XDP, packet of a blocked source", "ns");
     Ok(())
 }
 

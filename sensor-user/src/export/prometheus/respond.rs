@@ -2,8 +2,10 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use sensor_core::respond::{Block, Decider, Ending, LadderStats, Protection};
+use sensor_core::time::Timestamp;
 
 use super::{Result, counter, counters, gauge, gauges};
+use crate::respond::lists::ListStatus;
 
 /// Metrics of blocks.
 pub struct RespondMetrics {
@@ -14,6 +16,8 @@ pub struct RespondMetrics {
     spared: IntCounterVec,
     would_drop: IntCounterVec,
     failures: IntCounter,
+    list_entries: IntGaugeVec,
+    list_age: IntGaugeVec,
 }
 
 const STATES: [&str; 2] = ["enforced", "observed"];
@@ -50,6 +54,13 @@ impl RespondMetrics {
                 "Packets that blocks which only count would have dropped.",
                 &["hook"],
             )?,
+            list_entries: gauges(r, "leuko_list_entries", "Networks of a list from elsewhere.", "list")?,
+            list_age: gauges(
+                r,
+                "leuko_list_age_seconds",
+                "Time since a list was known to be what its source has.",
+                "list",
+            )?,
             failures: counter(r, "leuko_block_failures_total", "Blocks that the kernel has not taken.")?,
         };
         STATES.iter().for_each(|state| metrics.blocks.with_label_values(&[state]).set(0));
@@ -82,6 +93,18 @@ impl RespondMetrics {
     /// Counts a block that the kernel has not taken.
     pub fn failed(&self) {
         self.failures.inc();
+    }
+
+    /// Says how lists from elsewhere fare. One that was never read has no entries and no age.
+    pub fn lists(&self, lists: &[ListStatus], now: Timestamp) {
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for list in lists {
+            let name = [list.name.as_str()];
+            self.list_entries.with_label_values(&name).set(whole(list.entries.unwrap_or(0) as u64));
+            if let Some(age) = list.age(now) {
+                self.list_age.with_label_values(&name).set(whole(age.as_secs()));
+            }
+        }
     }
 
     /// Counts packets that would have been dropped.
