@@ -44,7 +44,8 @@ impl Teller {
         let author = Author { sensor: "cortafuegos ñ".to_owned(), language: Language::Es, dashboard: None };
         let retry = Retry { first: Duration::from_millis(50), longest: Duration::from_millis(200) };
         let (status, clock) = (watch::channel(None).1, Arc::new(now));
-        let wiring = Wiring { author, metrics, clock, retry, keeper: keeper.clone(), status };
+        let wiring =
+            Wiring { author, metrics, clock, retry, keeper: keeper.clone(), status, response: watch::channel(None).1 };
         let runtime = Runtime::new()?;
         let _inside = runtime.enter();
         let sinks = Sinks::build(&config, &wiring)?;

@@ -45,6 +45,7 @@ async fn main() -> Result<()> {
         retry: Retry { first: Duration::from_millis(5), longest: Duration::from_millis(100) },
         keeper: keeper.clone(),
         status: watch::channel(None).1,
+        response: watch::channel(None).1,
     };
     let sinks = Sinks::build(&config, &wiring)?;
     keeper.begin(sinks.names());
