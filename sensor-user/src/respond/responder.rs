@@ -125,6 +125,7 @@ impl Responder {
             info!(blocks = strays.len(), "lifted what the kernel had blocked and the store does not know");
         }
         responder.put_all(changes, at, true);
+        responder.allow();
         responder
     }
 
