@@ -10,8 +10,8 @@ use leuko::source::kernel::attach::{EgressChoice, XdpChoice};
 use leuko::source::kernel::blocklist::Rule;
 use leuko::source::kernel::interface::Interface;
 use sensor_ebpf::abi::{Addr, BlockKey};
-use support::Lab;
-use support::traffic::{Pattern, Traffic, udp_frame};
+
+use support::{Lab, Pattern, Traffic, udp_frame};
 
 use crate::Bench;
 use crate::frames::{ethernet, ipv4, ipv6};
