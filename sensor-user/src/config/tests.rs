@@ -296,7 +296,7 @@ fn what_is_printed_can_be_read_again_but_for_secrets() {
 #[test]
 fn every_setting_is_listed_with_its_meaning() {
     let all = load(
-        "log_file = \"/x\"\nsensor = \"s\"\nkernel.pin = \"/x\"\n\
+        "log_file = \"/x\"\nsensor = \"s\"\nkernel.pin = \"/x\"\nrespond.socket = \"/x\"\nrespond.file = \"/x\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token = \"t\"\nname = \"n\"\nca_file = \"/x\"\n\
          cool_down = \"1s\"\nrate_limit = \"1/1s\"\n\
          [[notify.alertmanager]]\nurl = \"http://a\"\nbearer_token_file = \"t\"\n\
