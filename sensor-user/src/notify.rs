@@ -68,7 +68,7 @@ use self::value::{HttpUrl, Period};
 use self::view::Author;
 use self::webhook::{Webhook, WebhookConfig};
 use crate::export::prometheus::Metrics;
-use crate::respond::Response;
+use crate::respond::Act;
 use crate::store::keeper::Keeper;
 use crate::terminal::Status;
 
@@ -160,7 +160,7 @@ pub struct Wiring {
     /// How the sensor fares; nothing before the first tick.
     pub status: watch::Receiver<Option<Status>>,
     /// How to block somebody; nothing before the sensor can.
-    pub response: watch::Receiver<Option<Response>>,
+    pub response: watch::Receiver<Option<Arc<dyn Act>>>,
 }
 
 /// The sinks of a configuration, ready to run.

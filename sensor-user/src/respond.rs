@@ -1,5 +1,6 @@
 //! What is done about attackers: lists of addresses from elsewhere, and who else enforces blocks.
 
+mod act;
 mod guards;
 pub mod hook;
 mod importer;
@@ -13,6 +14,7 @@ mod responder;
 #[cfg(test)]
 mod testing;
 
+pub use self::act::Act;
 pub use self::guards::Guards;
 pub use self::importer::Importer;
 pub use self::reconcile::{Blocks, Enforcer, Health};

@@ -35,6 +35,7 @@ use crate::notify::eve::EveFile;
 use crate::notify::retry::Retry;
 use crate::notify::{Notifier, Sinks, Wiring};
 use crate::printer::Printer;
+use crate::respond::Act;
 use crate::source::kernel::attach::EgressChoice;
 use crate::source::kernel::interface::own_addresses;
 use crate::source::kernel::watch::{Watch, or_default_route};
@@ -63,7 +64,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     let store = Keeper::start(&config.state_dir, keep(config), Arc::clone(&metrics), Arc::new(wall_clock))?;
     let keeper = store.keeper();
     let shown = watch::Sender::new(None);
-    let acting = watch::Sender::new(None);
+    let acting = watch::Sender::<Option<Arc<dyn Act>>>::new(None);
     let wiring = Wiring {
         author: author(config),
         metrics: Arc::clone(&metrics),
@@ -126,7 +127,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
         live.beacons.load(&mut live.engine);
     }
     let responding = Responding::start(config, &live.source, &live.own, &keeper, &metrics).await?;
-    acting.send_replace(Some(responding.response().clone()));
+    acting.send_replace(Some(Arc::new(responding.response().clone())));
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),
         telemetry: Telemetry::new(metrics),

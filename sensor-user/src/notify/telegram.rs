@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod block;
 mod chat;
 mod command;
 mod html;
@@ -12,6 +13,7 @@ mod keyboard;
 mod listener;
 mod page;
 mod press;
+mod question;
 mod room;
 mod standing;
 #[cfg(test)]
@@ -192,6 +194,7 @@ pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates
         templates: Arc::clone(templates),
         author: wiring.author.clone(),
         keeper: wiring.keeper.clone(),
+        response: wiring.response.clone(),
     });
     let room = |chat: &ChatId| Arc::new(Room::new(format!("{table}:{chat}"), chat.clone(), Arc::clone(&bot)));
     let rooms: Vec<_> = config.chat_ids.iter().map(room).collect();

@@ -45,6 +45,7 @@ const BUILTIN: &[(&str, [&str; 2])] = &builtin![
     "slack.digest.mrkdwn",
     "slack.message.mrkdwn",
     "syslog.message.txt",
+    "telegram.blocks.html",
     "telegram.details.html",
     "telegram.digest.html",
     "telegram.help.html",

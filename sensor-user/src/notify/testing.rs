@@ -23,6 +23,7 @@ use super::retry::Retry;
 use super::view::Author;
 use super::{Notifier, NotifyConfig, Outcome, Sinks, Wiring};
 use crate::export::prometheus::{Metrics, Vocabulary};
+use crate::respond::Act;
 use crate::store::Event;
 use crate::store::keeper::{Keep, Keeper, Running};
 
@@ -137,6 +138,8 @@ pub struct Rig {
     pub keeper: Keeper,
     pub store: Running,
     pub dir: Arc<TempDir>,
+    /// Gives the sinks a way to block.
+    pub acting: watch::Sender<Option<Arc<dyn Act>>>,
 }
 
 impl Rig {
@@ -154,6 +157,7 @@ impl Rig {
         let metrics = Arc::new(Metrics::new(&Registry::new(), &Vocabulary::default()).unwrap());
         let store = Keeper::start(dir.path(), Keep::default(), Arc::clone(&metrics), Arc::new(now)).unwrap();
         let keeper = store.keeper();
+        let acting = watch::Sender::new(None);
         let wiring = Wiring {
             author: Author {
                 sensor: "web-1".to_owned(),
@@ -165,12 +169,12 @@ impl Rig {
             retry: Retry { first: Duration::from_millis(10), longest: Duration::from_millis(40) },
             keeper: keeper.clone(),
             status: watch::channel(None).1,
-            response: watch::channel(None).1,
+            response: acting.subscribe(),
         };
         let sinks = Sinks::build(&config, &wiring)?;
         keeper.begin(sinks.names());
         let notifier = Notifier::start(sinks, &keeper, &wiring);
-        Ok(Self { notifier, metrics, keeper, store, dir })
+        Ok(Self { notifier, metrics, keeper, store, dir, acting })
     }
 
     pub fn send(&self, change: Change, incident: &Incident) {
@@ -190,7 +194,7 @@ impl Rig {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real Alertmanager goes by the real time")]
-fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     SystemTime::now()
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use tracing::info;
 
-use super::command::{Command, Usage};
+use super::command::{Command, Order, Usage};
 use super::html::escape;
 use super::listener::Listener;
 use super::page::{self, Details};
@@ -21,19 +21,37 @@ const COUNTED: u32 = 5000;
 /// Longest name of a rule that is repeated, in characters.
 const NAME_LIMIT: usize = 64;
 
+/// What the bot says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The text.
+    pub html: String,
+    /// What it asks about, if it asks whether that is meant.
+    pub order: Option<Order>,
+}
+
+impl From<String> for Answer {
+    fn from(html: String) -> Self {
+        Self { html, order: None }
+    }
+}
+
 impl Listener {
     /// Answers a text, if it is a command.
     pub(super) async fn answer(&self, room: &Room, message: &Message, text: &str, who: &Person) {
         let alone = message.chat.is_private();
         let Some(command) = Command::parse(text, self.me.as_deref(), alone) else { return };
-        let answer = self.html(command, who).await;
-        let answer = answer.unwrap_or_else(|error| escape(&self.bot.words().failed(&error)));
-        self.say(room, &answer, message.message_id, &format!("answer-{}", message.message_id)).await;
+        let answer = self.answer_of(command, who).await;
+        let answer = answer.unwrap_or_else(|error| escape(&self.bot.words().failed(&error)).into());
+        let said = self.say(room, &answer, message.message_id, &format!("answer-{}", message.message_id)).await;
+        if let (Some(number), Some(order)) = (said, answer.order) {
+            self.asked((message.chat.id, number), order);
+        }
     }
 
-    async fn html(&self, command: Command, who: &Person) -> Result<String> {
+    async fn answer_of(&self, command: Command, who: &Person) -> Result<Answer> {
         let (bot, words) = (&self.bot, self.bot.words());
-        Ok(match command {
+        let html = match command {
             Command::Help => bot.page("telegram.help.html", |_| page::Help::of(&bot.author.sensor, words)),
             Command::Status => {
                 let store = self.ask(|desk| Ok(desk.store()?.queues()?)).await;
@@ -63,17 +81,21 @@ impl Listener {
                 bot.page("telegram.mutes.html", |most| page::Mutes::of(&rules, words, most))
             }
             Command::Unmute(name) => self.unmute(&name, who).await?,
-            Command::Response => words.response().to_owned(),
+            Command::Order(order) => return Ok(self.question(order)),
+            Command::Blocks => self.blocks(),
             Command::Unknown => words.unknown_command().to_owned(),
             Command::Misused(Usage::Incident) => words.usage_incident().to_owned(),
             Command::Misused(Usage::Mute) => words.usage_mute().to_owned(),
             Command::Misused(Usage::Unmute) => words.usage_unmute().to_owned(),
-        })
+            Command::Misused(Usage::Block) => words.usage_block().to_owned(),
+            Command::Misused(Usage::Unblock) => words.usage_unblock().to_owned(),
+        };
+        Ok(html.into())
     }
 
     /// All that is known of an incident, as HTML.
     pub(super) async fn details(&self, kept: &Kept) -> String {
-        let standing = self.standing(&kept.incident.id).await;
+        let standing = self.bot.standing(&kept.incident.id).await;
         self.bot.page("telegram.details.html", |most| Details::of(kept, &standing, &self.bot.author, most))
     }
 

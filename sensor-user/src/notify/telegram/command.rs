@@ -1,11 +1,17 @@
 //! What people write to the bot.
 
+use std::str::SplitWhitespace;
+
+use sensor_core::net::Network;
+
 use crate::notify::text::{clip, plain};
 
-/// Longest reason of a mute, in characters.
+/// Longest reason, in characters.
 const REASON_LIMIT: usize = 150;
-/// Shortest and longest mute, in seconds.
+/// Shortest and longest time, in seconds.
 const SPANS: std::ops::RangeInclusive<u64> = 60..=52 * 7 * 86_400;
+/// Time of a block when nobody says for how long, in seconds.
+pub const HOUR: u64 = 3600;
 /// Incidents that are listed when nobody says how many.
 const SOME: u32 = 10;
 /// Incidents that are listed at most.
@@ -37,12 +43,35 @@ pub enum Command {
     Mutes,
     /// Report it again.
     Unmute(String),
-    /// Something that this bot cannot do yet.
-    Response,
+    /// Something that is done once it is confirmed.
+    Order(Order),
+    /// What is blocked.
+    Blocks,
     /// A command of ours, used wrongly.
     Misused(Usage),
     /// None of ours.
     Unknown,
+}
+
+/// What somebody wants done about addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Let none of their packets pass.
+    Block {
+        /// The addresses.
+        network: Network,
+        /// For so many seconds.
+        seconds: u64,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// Let them pass again.
+    Unblock {
+        /// The addresses.
+        network: Network,
+        /// Why; may be empty.
+        reason: String,
+    },
 }
 
 /// Commands that need words after them.
@@ -51,6 +80,8 @@ pub enum Usage {
     Incident,
     Mute,
     Unmute,
+    Block,
+    Unblock,
 }
 
 impl Command {
@@ -72,18 +103,44 @@ impl Command {
             "mutes" => Self::Mutes,
             "unmute" => word().map_or(Self::Misused(Usage::Unmute), Self::Unmute),
             "mute" => match (word(), word().as_deref().and_then(seconds)) {
-                (Some(id), Some(seconds)) => {
-                    let reason = clip(plain(&words.collect::<Vec<_>>().join(" ")).trim(), REASON_LIMIT);
-                    Self::Mute { id, seconds, reason }
-                }
+                (Some(id), Some(seconds)) => Self::Mute { id, seconds, reason: reason(words) },
                 _ => Self::Misused(Usage::Mute),
             },
-            "block" | "unblock" | "blocks" => Self::Response,
+            "block" => block(words).map_or(Self::Misused(Usage::Block), Self::Order),
+            "unblock" => match word().and_then(|word| word.parse().ok()) {
+                Some(network) => Self::Order(Order::Unblock { network, reason: reason(words) }),
+                None => Self::Misused(Usage::Unblock),
+            },
+            "blocks" => Self::Blocks,
             _ => Self::Unknown,
         };
         // In a group, what is nobody's may be another bot's.
         (command != Self::Unknown || alone || bot.is_some()).then_some(command)
     }
+}
+
+/// An address or a network, perhaps a time, perhaps a reason.
+fn block(mut words: SplitWhitespace<'_>) -> Option<Order> {
+    let network = words.next()?.parse().ok()?;
+    let mut rest = words.clone();
+    // What looks like a time is one: a slip must not become a reason.
+    let seconds = match rest.next().filter(|word| is_span(word)) {
+        Some(word) => {
+            words = rest;
+            seconds(word)?
+        }
+        None => HOUR,
+    };
+    Some(Order::Block { network, seconds, reason: reason(words) })
+}
+
+fn is_span(word: &str) -> bool {
+    let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    word.len() <= number.len() + 1 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn reason(words: SplitWhitespace<'_>) -> String {
+    clip(plain(&words.collect::<Vec<_>>().join(" ")).trim(), REASON_LIMIT)
 }
 
 /// `30m`, `12h`, `1d`, `2w`.
@@ -109,6 +166,14 @@ mod tests {
         Command::Mute { id: id.to_owned(), seconds, reason: reason.to_owned() }
     }
 
+    fn block(network: &str, seconds: u64, reason: &str) -> Command {
+        Command::Order(Order::Block { network: network.parse().unwrap(), seconds, reason: reason.to_owned() })
+    }
+
+    fn unblock(network: &str, reason: &str) -> Command {
+        Command::Order(Order::Unblock { network: network.parse().unwrap(), reason: reason.to_owned() })
+    }
+
     #[test]
     fn commands_are_what_they_say() {
         for (text, command) in [
@@ -132,7 +197,18 @@ mod tests {
             ("/mute ab 99999999999999999999w", Some(Command::Misused(Usage::Mute))),
             ("/mute ab 5é", Some(Command::Misused(Usage::Mute))),
             ("/unmute x", Some(Command::Unmute("x".to_owned()))),
-            ("/block 192.0.2.1", Some(Command::Response)),
+            ("/block 192.0.2.1", Some(block("192.0.2.1", HOUR, ""))),
+            ("/block 192.0.2.0/24 2d  a <b>\n\u{202e}", Some(block("192.0.2.0/24", 172_800, "a <b>"))),
+            ("/Block@leuko_bot 2001:db8::/64 3rd time", Some(block("2001:db8::/64", HOUR, "3rd time"))),
+            ("/block 192.0.2.1 10 min", Some(Command::Misused(Usage::Block))),
+            ("/block 192.0.2.1 0h", Some(Command::Misused(Usage::Block))),
+            ("/block 192.0.2.1 5x", Some(Command::Misused(Usage::Block))),
+            ("/block 192.0.2.1/24", Some(Command::Misused(Usage::Block))),
+            ("/block example.org 1h", Some(Command::Misused(Usage::Block))),
+            ("/block", Some(Command::Misused(Usage::Block))),
+            ("/unblock 192.0.2.1 ours now", Some(unblock("192.0.2.1", "ours now"))),
+            ("/unblock x", Some(Command::Misused(Usage::Unblock))),
+            ("/blocks", Some(Command::Blocks)),
             ("/weather", None),
             ("/weather@leuko_bot", Some(Command::Unknown)),
             ("hello /help", None),
@@ -146,9 +222,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_harmless(text in "/?(mute|incident)?.{0,60}") {
-            if let Some(Command::Mute { seconds, reason, .. }) = Command::parse(&text, None, true) {
-                prop_assert!(SPANS.contains(&seconds) && reason.chars().count() <= REASON_LIMIT);
+        fn any_text_is_harmless(text in "/?(mute|incident|(un)?block ::1)?.{0,60}") {
+            let command = Command::parse(&text, None, true);
+            if let Some(Command::Mute { seconds, .. } | Command::Order(Order::Block { seconds, .. })) = &command {
+                prop_assert!(SPANS.contains(seconds));
+            }
+            if let Some(
+                Command::Mute { reason, .. }
+                | Command::Order(Order::Block { reason, .. } | Order::Unblock { reason, .. }),
+            ) = &command
+            {
+                prop_assert!(reason.chars().count() <= REASON_LIMIT && !reason.chars().any(char::is_control));
             }
         }
     }

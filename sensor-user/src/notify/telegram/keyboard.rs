@@ -2,8 +2,11 @@
 //!
 //! Whoever may write to the bot may send any callback data: it is a code of ours and an identifier, or nothing.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
+use super::command::Order;
 use super::standing::Standing;
 use super::words::Words;
 
@@ -44,11 +47,19 @@ pub enum Button {
     SurelyFalsePositive,
     /// It was an attack.
     Confirmed,
+    /// Ask whether its attackers are to be blocked.
+    Block,
+    /// They are.
+    SurelyBlock,
+    /// Ask whether they are to be let pass again.
+    Unblock,
+    /// They are.
+    SurelyUnblock,
     /// Back to the first buttons.
     Cancel,
 }
 
-const CODES: [(Button, &str); 9] = [
+const CODES: [(Button, &str); 13] = [
     (Button::Details, "d"),
     (Button::Mute, "m"),
     (Button::MuteFor(Span::Hour), "mh"),
@@ -57,8 +68,25 @@ const CODES: [(Button, &str); 9] = [
     (Button::FalsePositive, "f"),
     (Button::SurelyFalsePositive, "fy"),
     (Button::Confirmed, "c"),
+    (Button::Block, "b"),
+    (Button::SurelyBlock, "by"),
+    (Button::Unblock, "u"),
+    (Button::SurelyUnblock, "uy"),
     (Button::Cancel, "x"),
 ];
+
+/// Answers to whether an order is meant: the message that asks says which.
+const MEANT: &str = "q:y";
+const NOT_MEANT: &str = "q:n";
+
+/// Whether an order is meant, if that was pressed.
+pub fn consent(data: &str) -> Option<bool> {
+    match data {
+        MEANT => Some(true),
+        NOT_MEANT => Some(false),
+        _ => None,
+    }
+}
 
 /// What was pressed, and about which incident.
 pub fn parse(data: &str) -> Option<(Button, &str)> {
@@ -79,6 +107,12 @@ pub fn of(id: &str, standing: &Standing, words: Words) -> Option<Value> {
     if !standing.muted {
         first.push((Button::Mute, words.mute()));
     }
+    if standing.can_block {
+        first.push((Button::Block, words.block_hour()));
+    }
+    if standing.can_unblock {
+        first.push((Button::Unblock, words.unblock()));
+    }
     let mut rows = vec![first];
     if !standing.judged {
         rows.push(vec![(Button::FalsePositive, words.false_positive()), (Button::Confirmed, words.confirmed())]);
@@ -95,6 +129,27 @@ pub fn spans(id: &str, words: Words) -> Option<Value> {
 /// Is it meant?
 pub fn sure(id: &str, words: Words) -> Option<Value> {
     markup(id, &[vec![(Button::SurelyFalsePositive, words.surely_false_positive()), (Button::Cancel, words.cancel())]])
+}
+
+/// Is it meant to block so many attackers for an hour?
+pub fn sure_to_block(id: &str, attackers: &[IpAddr], words: Words) -> Option<Value> {
+    let label = words.surely_block(attackers);
+    markup(id, &[vec![(Button::SurelyBlock, &label), (Button::Cancel, words.cancel())]])
+}
+
+/// Is it meant to let them pass again?
+pub fn sure_to_unblock(id: &str, words: Words) -> Option<Value> {
+    markup(id, &[vec![(Button::SurelyUnblock, words.surely_unblock()), (Button::Cancel, words.cancel())]])
+}
+
+/// Is the order meant?
+pub fn meant(order: &Order, words: Words) -> Value {
+    let yes = match order {
+        Order::Block { .. } => words.block(),
+        Order::Unblock { .. } => words.unblock(),
+    };
+    let button = |text: &str, data: &str| json!({"text": text, "callback_data": data});
+    json!({"inline_keyboard": [[button(yes, MEANT), button(words.leave_it(), NOT_MEANT)]]})
 }
 
 fn markup(id: &str, rows: &[Vec<(Button, &str)>]) -> Option<Value> {
@@ -129,6 +184,13 @@ mod tests {
         let buttons = rows.iter().flat_map(|row| row.as_array().unwrap());
         let texts: Vec<_> = buttons.map(|button| button["text"].as_str().unwrap()).collect();
         assert_eq!(texts, ["Details", "Mute", "False positive", "Confirmed"]);
+        let standing = Standing { can_block: true, can_unblock: true, ..Standing::default() };
+        let buttons = of(id, &standing, Words(Language::En)).unwrap()["inline_keyboard"][0].clone();
+        assert_eq!((&buttons[2]["text"], &buttons[3]["text"]), (&json!("Block 1 h"), &json!("Unblock")));
+        for (answer, meant) in [(MEANT, Some(true)), (NOT_MEANT, Some(false)), ("q:", None), ("d:y", None)] {
+            assert_eq!(consent(answer), meant, "{answer}");
+            assert!(meant.is_none() || parse(answer).is_none(), "it is of no incident");
+        }
         assert!(of("a b", &Standing::default(), Words(Language::En)).is_none(), "no button could speak of it");
     }
 

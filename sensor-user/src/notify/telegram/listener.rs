@@ -3,7 +3,7 @@
 //! How far it has got is kept in the store, so that a restart neither loses an update nor takes one twice.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::answer::Answer;
 use super::api::Failure;
+use super::keyboard;
+use super::question::Questions;
 use super::room::{Bot, Room};
 use super::update::{Chat, Update, User};
 use crate::export::prometheus::{Metrics, UpdateResult};
@@ -38,6 +41,8 @@ pub struct Listener {
     pub(super) status: watch::Receiver<Option<Status>>,
     /// The bot's own name, once Telegram has said it.
     pub(super) me: Option<String>,
+    /// Orders that wait to be confirmed.
+    pub(super) questions: Mutex<Questions>,
     allowed_users: BTreeSet<i64>,
     metrics: Arc<Metrics>,
     retry: Retry,
@@ -57,6 +62,7 @@ impl Listener {
             clock: Arc::clone(&wiring.clock),
             status: wiring.status.clone(),
             me: None,
+            questions: Mutex::default(),
             allowed_users,
             metrics: Arc::clone(&wiring.metrics),
             retry: wiring.retry,
@@ -185,13 +191,18 @@ impl Listener {
         None
     }
 
-    /// Says it, and waits when Telegram asks to.
-    pub(super) async fn say(&self, room: &Room, html: &str, reply_to: i64, key: &str) {
+    /// Says it, and waits when Telegram asks to. Gives the message's number, if there is one.
+    pub(super) async fn say(&self, room: &Room, answer: &Answer, reply_to: i64, key: &str) -> Option<i64> {
+        let keyboard = answer.order.as_ref().map(|order| keyboard::meant(order, self.bot.words()));
         let mut patience = self.patience();
-        while let Err(failure) = room.send(html, Some(reply_to), None, key).await {
-            if !patience.allows(&failure).await {
-                warn!(sink = room.name, failure.why, "the bot could not answer");
-                return;
+        loop {
+            match room.send(&answer.html, Some(reply_to), keyboard.clone(), key).await {
+                Ok(message) => return Some(message),
+                Err(failure) if patience.allows(&failure).await => {}
+                Err(failure) => {
+                    warn!(sink = room.name, failure.why, "the bot could not answer");
+                    return None;
+                }
             }
         }
     }

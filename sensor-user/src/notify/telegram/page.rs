@@ -1,5 +1,7 @@
 //! What the longer answers of the bot see: each is a template and a view of its own.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -8,6 +10,7 @@ use sensor_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::blocks::Blocks;
 use super::html;
 use super::room::{Bot, event_of};
 use super::standing::Standing;

@@ -9,39 +9,48 @@ use tracing::{debug, info};
 use super::keyboard::{self, Button};
 use super::listener::Listener;
 use super::room::Room;
-use super::standing::{self, Muted, Person, Standing, Wish};
+use super::standing::{self, Muted, Person, Wish};
 use super::update::{Message, Press};
 use crate::store::{Kept, Verdict};
 
 /// What the person is shown at once, and what comes after.
-struct Outcome {
+pub(super) struct Outcome {
     text: String,
     /// Whether the text has to be closed, in place of fading away.
     alert: bool,
     then: Then,
 }
 
-enum Then {
+pub(super) enum Then {
     Nothing,
     /// Other buttons below the message.
     Offer(Option<Value>),
     /// The message shows what was done.
     Redraw(Box<Kept>),
+    /// The same, and what cannot be said in short.
+    RedrawAndSay(Box<Kept>, String),
+    /// The message says this, and has no buttons any more.
+    Rewrite(String),
     /// All that is known, as a reply.
     Details(Box<Kept>),
 }
 
 impl Outcome {
-    fn then(then: Then) -> Self {
+    pub(super) fn then(then: Then) -> Self {
         Self { text: String::new(), alert: false, then }
     }
 
-    fn short(text: impl Into<String>, then: Then) -> Self {
+    pub(super) fn short(text: impl Into<String>, then: Then) -> Self {
         Self { text: text.into(), alert: false, then }
     }
 
-    fn alert(text: impl Into<String>) -> Self {
+    pub(super) fn alert(text: impl Into<String>) -> Self {
         Self { text: text.into(), alert: true, then: Then::Nothing }
+    }
+
+    /// An alert, and what comes after.
+    pub(super) fn alert_then(text: impl Into<String>, then: Then) -> Self {
+        Self { then, ..Self::alert(text) }
     }
 }
 
@@ -53,12 +62,14 @@ impl Listener {
             debug!(chat = message.chat.id, user = press.from.id, "somebody who may not act has pressed a button");
             Outcome::alert(words.not_allowed())
         } else {
-            match press.data.as_deref().and_then(keyboard::parse) {
-                None => Outcome::short(words.unknown_button(), Then::Nothing),
-                Some((button, id)) => {
-                    let done = self.act(button, id, &press.from.person()).await;
+            let (data, who) = (press.data.as_deref().unwrap_or_default(), press.from.person());
+            match (keyboard::consent(data), keyboard::parse(data)) {
+                (Some(meant), _) => self.consent((message.chat.id, message.message_id), meant, &who).await,
+                (None, Some((button, id))) => {
+                    let done = self.act(button, id, &who).await;
                     done.unwrap_or_else(|error| Outcome::alert(words.failed(&error)))
                 }
+                (None, None) => Outcome::short(words.unknown_button(), Then::Nothing),
             }
         };
         self.answer_press(&press.id, &outcome).await;
@@ -67,9 +78,14 @@ impl Listener {
             Then::Nothing => {}
             Then::Offer(keyboard) => room.offer(message.message_id, keyboard, &key).await,
             Then::Redraw(kept) => self.redraw(&kept, Some((room, message.message_id))).await,
+            Then::RedrawAndSay(kept, html) => {
+                self.redraw(&kept, Some((room, message.message_id))).await;
+                self.say(room, &html.into(), message.message_id, &key).await;
+            }
+            Then::Rewrite(html) => room.rewrite(message.message_id, &html, &key).await,
             Then::Details(kept) => {
                 let page = self.details(&kept).await;
-                self.say(room, &page, message.message_id, &key).await;
+                self.say(room, &page.into(), message.message_id, &key).await;
             }
         }
     }
@@ -92,7 +108,7 @@ impl Listener {
             Button::Details => Outcome::then(Then::Details(kept)),
             Button::Mute => Outcome::then(Then::Offer(keyboard::spans(id, words))),
             Button::FalsePositive => Outcome::then(Then::Offer(keyboard::sure(id, words))),
-            Button::Cancel => Outcome::then(Then::Offer(keyboard::of(id, &self.standing(id).await, words))),
+            Button::Cancel => Outcome::then(Then::Offer(keyboard::of(id, &self.bot.standing(id).await, words))),
             Button::MuteFor(span) => {
                 let wish = Wish { seconds: span.seconds(), reason: String::new(), replaces: false };
                 match self.mute(&kept, who, wish).await? {
@@ -102,6 +118,10 @@ impl Listener {
             }
             Button::SurelyFalsePositive => self.judge(kept, who, Verdict::FalsePositive).await?,
             Button::Confirmed => self.judge(kept, who, Verdict::Confirmed).await?,
+            Button::Block => self.ask_to_block(&kept),
+            Button::SurelyBlock => self.block_attackers(kept, who),
+            Button::Unblock => self.ask_to_unblock(&kept),
+            Button::SurelyUnblock => self.unblock_attackers(kept, who),
         })
     }
 
@@ -133,12 +153,6 @@ impl Listener {
         let id = id.to_owned();
         let kept = self.bot.keeper.call(move |desk| Ok(desk.store()?.incident(&id)?)).await;
         kept.ok_or_else(|| anyhow!(self.bot.words().stopping()))?
-    }
-
-    /// What has been done about an incident.
-    pub(super) async fn standing(&self, id: &str) -> Standing {
-        let (table, id) = (self.bot.table.clone(), id.to_owned());
-        self.bot.keeper.call(move |desk| Standing::of(desk, &table, &id)).await.unwrap_or_default()
     }
 
     async fn answer_press(&self, id: &str, outcome: &Outcome) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sensor_core::incident::Change;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{debug, info};
 
 use super::api::{Api, Failure};
@@ -15,6 +15,7 @@ use super::{ChatId, html, keyboard};
 use crate::notify::sink::Refusal;
 use crate::notify::template::Templates;
 use crate::notify::view::{Author, View};
+use crate::respond::Act;
 use crate::store::keeper::Keeper;
 use crate::store::{Event, Kept};
 
@@ -33,12 +34,29 @@ pub struct Bot {
     pub author: Author,
     /// Way to the store.
     pub keeper: Keeper,
+    /// How to block somebody; nothing before the sensor can.
+    pub response: watch::Receiver<Option<Arc<dyn Act>>>,
 }
 
 impl Bot {
     /// Words of buttons and answers.
     pub const fn words(&self) -> Words {
         Words(self.author.language)
+    }
+
+    /// Who acts, once the sensor can.
+    pub fn acting(&self) -> Option<Arc<dyn Act>> {
+        self.response.borrow().clone()
+    }
+
+    /// What has been done about an incident.
+    pub async fn standing(&self, id: &str) -> Standing {
+        let (table, id) = (self.table.clone(), id.to_owned());
+        let standing = self.keeper.call(move |desk| Standing::of(desk, &table, &id)).await.unwrap_or_default();
+        match self.acting() {
+            Some(act) => standing.with_blocks(act.as_ref(), self.words()),
+            None => standing,
+        }
     }
 }
 
@@ -158,12 +176,22 @@ impl Room {
         }
     }
 
-    /// Puts other buttons below a message.
+    /// Puts other buttons, or none, below a message.
     pub async fn offer(&self, message: i64, keyboard: Option<Value>, key: &str) {
-        let body = json!({"message_id": message, "reply_markup": keyboard});
+        let mut body = json!({"message_id": message});
+        if let Some(keyboard) = keyboard {
+            body["reply_markup"] = keyboard;
+        }
         let offered: Result<Value, _> = self.call("editMessageReplyMarkup", body, key).await;
         if let Err(failure) = offered {
             debug!(sink = self.name, failure.why, "buttons could not be changed");
+        }
+    }
+
+    /// Has a message say something else, without buttons.
+    pub async fn rewrite(&self, message: i64, html: &str, key: &str) {
+        if let Err(failure) = self.edit(message, html, None, key).await {
+            debug!(sink = self.name, failure.why, "a message could not be rewritten");
         }
     }
 
@@ -193,8 +221,7 @@ impl Room {
 
     /// The text and the buttons of a message about an incident.
     async fn draw(&self, id: &str, view: &View) -> anyhow::Result<(String, Option<Value>)> {
-        let (table, of) = (self.bot.table.clone(), id.to_owned());
-        let standing = self.bot.keeper.call(move |desk| Standing::of(desk, &table, &of)).await.unwrap_or_default();
+        let standing = self.bot.standing(id).await;
         let text = compose(&self.bot.templates, view, &standing)?;
         Ok((text, keyboard::of(id, &standing, self.bot.words())))
     }

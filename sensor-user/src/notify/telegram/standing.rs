@@ -1,18 +1,26 @@
 //! What people have done about an incident, as its message shows it.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use sensor_core::incident::Incident;
+use sensor_core::net::Network;
+use sensor_core::respond::{Block, Measure, Scope, Target};
 use sensor_core::time::Timestamp;
 
 use super::keyboard::is_identifier;
 use super::words::Words;
-use crate::config::network::Network;
+use crate::config::network;
 use crate::config::suppress::{Expiry, RawSuppress, Suppress};
+use crate::respond::Act;
 use crate::store::keeper::Desk;
 use crate::store::{Judgement, Kept, Verdict};
 
 /// Longest reason of a rule, in octets.
 const REASON_MAX: usize = 200;
+
+/// Attackers that one press blocks.
+const BLOCKED_MAX: usize = 8;
 
 /// What has been done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +31,12 @@ pub struct Standing {
     pub muted: bool,
     /// Whether somebody said what it was.
     pub judged: bool,
+    /// The attackers that a button blocks: none where their addresses are forged.
+    pub attackers: Vec<IpAddr>,
+    /// Whether packets of one of them pass.
+    pub can_block: bool,
+    /// Whether something is done about one of them.
+    pub can_unblock: bool,
 }
 
 impl Standing {
@@ -34,12 +48,45 @@ impl Standing {
         let Ok(store) = desk.store() else { return Self { lines, ..Self::default() } };
         let rules = store.mutes().unwrap_or_default();
         let kept = store.incident(id).ok().flatten().filter(|kept| kept.incident.id == id);
+        let attackers = kept.as_ref().map(|kept| attackers(&kept.incident).to_vec()).unwrap_or_default();
         Self {
             lines,
+            can_block: !attackers.is_empty(),
+            can_unblock: false,
+            attackers,
             muted: rules.iter().any(|rule| rule.name() == rule_name(id) && holds(rule, now)),
             judged: kept.is_some_and(|kept| kept.judgement.is_some()),
         }
     }
+
+    /// With what is done about the attackers at the moment.
+    #[must_use]
+    pub fn with_blocks(mut self, act: &dyn Act, words: Words) -> Self {
+        let covering = |addr: &IpAddr| -> Vec<Block> {
+            act.covering(Network::of((*addr).into())).into_iter().filter(|block| block.enforced).collect()
+        };
+        let covered: Vec<(IpAddr, Vec<Block>)> = self.attackers.iter().map(|addr| (*addr, covering(addr))).collect();
+        self.can_block = covered.iter().any(|(_, blocks)| !blocks.iter().any(stops_all));
+        let held: Vec<IpAddr> =
+            covered.iter().filter(|(_, blocks)| !blocks.is_empty()).map(|(addr, _)| *addr).collect();
+        self.can_unblock = !held.is_empty();
+        if let Some(last) = covered.iter().flat_map(|(_, blocks)| blocks).max_by_key(|block| block.until) {
+            self.lines.push(words.held(&held, last));
+        }
+        self
+    }
+}
+
+/// The attackers of an incident that a button blocks.
+pub fn attackers(incident: &Incident) -> &[IpAddr] {
+    let forged = incident.evidence.get("spoofed") == Some(&serde_json::Value::Bool(true));
+    if forged { &[] } else { &incident.attackers[..incident.attackers.len().min(BLOCKED_MAX)] }
+}
+
+/// Whether no packet passes while this is in force.
+pub fn stops_all(block: &Block) -> bool {
+    let all = matches!(block.target, Target::Peer { scope: Scope::All, .. });
+    block.enforced && all && block.measure == Measure::Drop
 }
 
 /// Who does something.
@@ -120,7 +167,7 @@ pub struct Wish {
 
 fn rule(incident: &Incident, now: Timestamp, wish: &Wish, who: &Person, words: Words) -> Result<Suppress> {
     ensure!(is_identifier(&incident.id), "{}", words.no_incident());
-    let network = |addr: &std::net::IpAddr| Network::try_from(addr.to_string()).map_err(anyhow::Error::msg);
+    let network = |addr: &IpAddr| network::Network::try_from(addr.to_string()).map_err(anyhow::Error::msg);
     let all = incident.evidence.get("attackers_total").and_then(serde_json::Value::as_u64);
     // A rule on some of many attackers would let the others be reported.
     let known = all.is_none_or(|all| all <= incident.attackers.len() as u64);

@@ -1,5 +1,7 @@
 //! Short words of the bot: labels of buttons, and what it says to a press or a command.
 
+mod respond;
+
 use sensor_core::incident::Language;
 
 use super::html::escape;
@@ -7,7 +9,7 @@ use super::keyboard::Span;
 use crate::notify::text;
 
 /// Longest text that an answer to a press shows, in characters: Telegram takes 200.
-const ANSWER_LIMIT: usize = 190;
+pub const ANSWER_LIMIT: usize = 190;
 
 /// The words of a language.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +41,21 @@ words! {
     stopping: "The sensor is stopping.", "El sensor se está deteniendo.";
     muted_short: "Muted.", "Silenciado.";
     judged_short: "Noted. Thank you.", "Anotado. Gracias.";
-    response: "Blocking is not possible yet: it comes with active response.",
-        "Todavía no es posible bloquear: llegará con la respuesta activa.";
+    block: "Block", "Bloquear";
+    block_hour: "Block 1 h", "Bloquear 1 h";
+    unblock: "Unblock", "Desbloquear";
+    surely_unblock: "Yes, unblock", "Sí, desbloquear";
+    leave_it: "Leave it", "Dejarlo";
+    left: "Left as it was.", "Se ha dejado como estaba.";
+    cannot_act: "The sensor cannot act yet: it is starting. Try again in a moment.",
+        "El sensor aún no puede actuar: está arrancando. Inténtelo de nuevo en un momento.";
+    question_unknown: "This question is over: write the command again.",
+        "Esta pregunta ya no vale: escriba la orden otra vez.";
+    question_late: "This was not confirmed in time: write the command again.",
+        "No se ha confirmado a tiempo: escriba la orden otra vez.";
+    nobody_to_block: "Nobody can be blocked: the attackers are spoofed or unknown.",
+        "No hay a quién bloquear: los atacantes son falsificados o desconocidos.";
+    blocked_short: "Blocked.", "Bloqueado.";
     unknown_command: "There is no such command; /help lists them.", "No existe esa orden; /help las enumera.";
     usage_incident: "Write <code>/incident ID</code>; /incidents lists them.",
         "Escriba <code>/incident ID</code>; /incidents los enumera.";
@@ -48,6 +63,12 @@ words! {
         "Escriba <code>/mute ID 1h motivo</code>, de 1m a 52w; /incidents enumera los identificadores.";
     usage_unmute: "Write <code>/unmute NAME</code>; /mutes lists them.",
         "Escriba <code>/unmute NOMBRE</code>; /mutes las enumera.";
+    usage_block: "Write <code>/block ADDRESS 1h reason</code>: an address (203.0.113.7) or a network (203.0.113.0/24), a \
+        time from 1m to 52w if 1h is not meant, and a reason if you like.",
+        "Escriba <code>/block DIRECCIÓN 1h motivo</code>: una dirección (203.0.113.7) o una red (203.0.113.0/24), un tiempo \
+        de 1m a 52w si no ha de ser 1h, y un motivo si quiere.";
+    usage_unblock: "Write <code>/unblock ADDRESS reason</code>, with an address or a network; /blocks lists them.",
+        "Escriba <code>/unblock DIRECCIÓN motivo</code>, con una dirección o una red; /blocks las enumera.";
     too_long: "The answer is longer than a message may be.", "La respuesta es más larga de lo que admite un mensaje.";
     was_confirmed: "confirmed", "confirmado";
     was_false_positive: "false positive", "falso positivo";
@@ -142,7 +163,7 @@ impl Words {
     }
 
     /// The commands, as clients of Telegram list them.
-    pub const fn commands(self) -> [(&'static str, &'static str); 8] {
+    pub const fn commands(self) -> [(&'static str, &'static str); 11] {
         [
             ("status", self.pick("How the sensor fares", "Cómo va el sensor")),
             ("incidents", self.pick("The latest incidents", "Los últimos incidentes")),
@@ -151,6 +172,9 @@ impl Words {
             ("mute", self.pick("Report it no longer: /mute ID 1d reason", "Dejar de informar: /mute ID 1d motivo")),
             ("mutes", self.pick("What is muted", "Qué está silenciado")),
             ("unmute", self.pick("Report it again: /unmute NAME", "Volver a informar: /unmute NOMBRE")),
+            ("block", self.pick("Block: /block ADDRESS 1h reason", "Bloquear: /block DIRECCIÓN 1h motivo")),
+            ("unblock", self.pick("Let pass again: /unblock ADDRESS", "Dejar pasar: /unblock DIRECCIÓN")),
+            ("blocks", self.pick("What is blocked", "Qué está bloqueado")),
             ("help", self.pick("What the bot can do", "Qué sabe hacer el bot")),
         ]
     }

@@ -63,7 +63,7 @@ async fn a_press_mutes_after_asking_for_how_long_and_says_who_did() {
             edit.text().contains("🔇 Muted until 20") && edit.text().ends_with("by Ana &lt;b&gt;López"),
             "{edit:?}"
         );
-        assert_eq!(edit.buttons(), [format!("d:{ID}"), format!("f:{ID}"), format!("c:{ID}")]);
+        assert_eq!(edit.buttons(), ["d", "b", "f", "c"].map(|code| format!("{code}:{ID}")));
     }
     assert_eq!(edits.iter().map(|edit| edit.body["chat_id"].as_i64().unwrap()).collect::<Vec<_>>(), [1, -200]);
     let answers = telegram.of("answerCallbackQuery");
@@ -94,7 +94,7 @@ async fn a_false_positive_is_kept_after_asking_and_only_once() {
     assert_eq!(sure.buttons(), [format!("fy:{ID}"), format!("x:{ID}")]);
     telegram.press(1, 100, &format!("x:{ID}"));
     let back = telegram.wait_for("editMessageReplyMarkup", 2).await;
-    assert_eq!(back.buttons().len(), 4);
+    assert_eq!(back.buttons().len(), 5);
     assert_eq!(verdict(&rig).await, None);
 
     telegram.press(1, 100, &format!("fy:{ID}"));
@@ -107,7 +107,7 @@ async fn a_false_positive_is_kept_after_asking_and_only_once() {
     assert_eq!((done[0].action.as_str(), done[0].target.as_str()), ("false_positive", ID));
     let edit = telegram.of("editMessageText").pop().unwrap();
     assert!(edit.text().ends_with("❌ False positive, says Ana &lt;b&gt;López"), "{edit:?}");
-    assert_eq!(edit.buttons(), [format!("d:{ID}"), format!("m:{ID}")]);
+    assert_eq!(edit.buttons(), ["d", "m", "b"].map(|code| format!("{code}:{ID}")));
 }
 
 #[tokio::test]
@@ -150,7 +150,17 @@ async fn confirmed_and_details_answer_at_once() {
 async fn every_press_is_answered_and_none_that_is_made_up_does_anything() {
     let telegram = Telegram::start().await;
     let rig = opened(&telegram, "[1]", "").await;
-    let made_up = ["", "x", "d:", "d:../../etc", "mh:unknown0000", "fy:0123456789abcde", "mm:0123456789abcdef"];
+    let made_up = [
+        "",
+        "q:y",
+        "by:0123456789abcde",
+        "x",
+        "d:",
+        "d:../../etc",
+        "mh:unknown0000",
+        "fy:0123456789abcde",
+        "mm:0123456789abcdef",
+    ];
     for data in made_up {
         telegram.press(1, 100, data);
     }
@@ -218,7 +228,9 @@ async fn commands_are_answered() {
         ),
         (1, "/unmute telegram-0123456789abcdef", &["is reported again"]),
         (1, "/unmute <b>", &["There is no rule <code>&lt;b&gt;</code>"]),
-        (1, "/block 192.0.2.1", &["active response"]),
+        (1, "/block 192.0.2.1", &["The sensor cannot act yet"]),
+        (1, "/unblock", &["Write <code>/unblock ADDRESS"]),
+        (1, "/blocks", &["The sensor cannot act yet"]),
         (1, "/dance", &["/help lists them"]),
     ] {
         telegram.write(chat, text);

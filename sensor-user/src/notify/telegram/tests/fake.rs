@@ -137,13 +137,21 @@ impl Telegram {
 
     /// Ana writes.
     pub fn write(&self, chat: i64, text: &str) {
-        self.update(json!({"message": {"message_id": 7, "chat": chat_of(chat), "from": ana(), "text": text}}));
+        self.write_as(&ana(), chat, text);
     }
 
     /// Ana presses a button.
     pub fn press(&self, chat: i64, message: i64, data: &str) {
+        self.press_as(&ana(), (chat, message), data);
+    }
+
+    pub fn write_as(&self, who: &Value, chat: i64, text: &str) {
+        self.update(json!({"message": {"message_id": 7, "chat": chat_of(chat), "from": who, "text": text}}));
+    }
+
+    pub fn press_as(&self, who: &Value, (chat, message): (i64, i64), data: &str) {
         let message = json!({"message_id": message, "chat": chat_of(chat), "date": 0});
-        self.update(json!({"callback_query": {"id": "q1", "from": ana(), "message": message, "data": data}}));
+        self.update(json!({"callback_query": {"id": "q1", "from": who, "message": message, "data": data}}));
     }
 
     pub fn calls(&self) -> Vec<Call> {

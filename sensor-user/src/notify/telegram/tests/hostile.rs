@@ -1,12 +1,18 @@
 //! Attackers choose names and evidence, strangers their own names: none of it is more than text.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use sensor_core::incident::{Change, Language};
+use sensor_core::net::Network;
+use sensor_core::respond::{Block, Decider, Measure, Mode, Refusal, Scope, Target};
+use sensor_core::time::Timestamp;
+use sensor_ebpf::abi::BlockEntry;
 use serde_json::json;
 
 use crate::config::suppress::{RawSuppress, Suppress};
+use crate::notify::telegram::command::Order;
 use crate::notify::telegram::html::{LIMIT, units};
 use crate::notify::telegram::page::{self, Details};
 use crate::notify::telegram::room::{compose, event_of};
@@ -16,6 +22,7 @@ use crate::notify::telegram::words::Words;
 use crate::notify::template::Templates;
 use crate::notify::testing::incident;
 use crate::notify::view::{Author, DigestView, View};
+use crate::respond::Listed;
 use crate::store::{Kept, Queue};
 
 /// The text as Telegram counts it; panics where Telegram would say "can't parse entities".
@@ -66,6 +73,43 @@ fn what_an_attacker_wrote_stays_text() {
     let html = compose(&templates, &View::of(&event_of(&kept), &author), &standing).unwrap();
     let text = parsed(&html);
     assert!(text.contains("</b><a href=\"tg://x\">click</a> &amp;'") && text.ends_with("\n\nby </b><i>"), "{text}");
+}
+
+#[track_caller]
+fn blocks_are_only_text(
+    words: Words,
+    templates: &Templates,
+    (actor, reason): (&str, &str),
+    addresses: &[std::net::Ipv6Addr],
+) {
+    let hour = Duration::from_secs(3600);
+    let listed = |(addr, by): (&std::net::Ipv6Addr, Decider)| {
+        let block = Block {
+            target: Target::Peer { network: Network::of((*addr).into()), scope: Scope::All },
+            measure: Measure::Drop,
+            enforced: addr.octets()[15] % 2 == 0,
+            since: Timestamp::EPOCH,
+            until: Timestamp::EPOCH + hour,
+            by,
+            reason: reason.to_owned(),
+        };
+        Listed { block, hits: BlockEntry::default(), last_seen: None }
+    };
+    let by = [Decider::Person, Decider::Incident, Decider::List].map(|by| by(actor.to_owned()));
+    let listed: Vec<Listed> = addresses.iter().zip(by.into_iter().cycle()).map(listed).collect();
+    for mode in Mode::ALL {
+        check(&page::render(templates, words, "telegram.blocks.html", |n| {
+            page::Blocks::of(&listed, (mode, hour), (words, Timestamp::EPOCH), n)
+        }));
+    }
+    if let [first, ..] = listed.as_slice() {
+        let network = first.block.target.network().unwrap();
+        check(&words.question(&Order::Block { network, seconds: 60, reason: reason.to_owned() }));
+        check(&words.question(&Order::Unblock { network, reason: reason.to_owned() }));
+        check(&words.blocked(&first.block, hour, actor));
+        check(&words.unblocked(network, 1, &[network], actor));
+        check(&words.refused(network, &Refusal::NoTime).1);
+    }
 }
 
 fn author(language: Language, sensor: &str) -> Author {
@@ -136,6 +180,7 @@ proptest! {
         let reason = if reason.trim().is_empty() { raw.reason.clone() } else { reason };
         let rules = vec![Suppress::try_from(RawSuppress { reason, ..raw }).unwrap(); 100];
         check(&page::render(&templates, words, "telegram.mutes.html", |n| page::Mutes::of(&rules, words, n)));
+        blocks_are_only_text(words, &templates, (&names.0, &names.1), &addresses);
         check(&words.rule_added(&who.name, "2025", &page::what(&rules[0], words)));
         let told = words.failed(&anyhow::Error::msg(names.0)).chars().count();
         prop_assert!(told <= 200, "{told}");
