@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,11 +12,10 @@ use leuko::source::kernel::attach::{EgressChoice, XdpChoice};
 use leuko::source::kernel::interface::Interface;
 use leuko::source::kernel::pin::unpin;
 use leuko::source::kernel::{KernelSource, LoadOptions};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use sensor_core::flow::SlotId;
 use sensor_ebpf::abi::{ABI_VERSION, TableState};
-use support::{Lab, Leuko, Namespace, Need, Pair, require, until};
+use support::{BpfFolder, Lab, Leuko, Namespace, Need, Pair, require, until};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Where the packets go.
@@ -127,28 +126,6 @@ fn what_another_version_has_pinned_is_refused() -> Result<()> {
     assert!(format!("{error:#}").contains("mount -t bpf bpf"), "{error:#}");
     assert!(!elsewhere.path().join("pins").exists());
     Ok(())
-}
-
-/// A BPF filesystem of its own, unmounted when it is dropped.
-struct BpfFolder(tempfile::TempDir);
-
-impl BpfFolder {
-    fn mount() -> Result<Self> {
-        let folder = tempfile::TempDir::with_prefix("leuko-bpffs-")?;
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>).context("mount a bpffs")?;
-        Ok(Self(folder))
-    }
-
-    fn pins(&self) -> PathBuf {
-        self.0.path().join("leuko")
-    }
-}
-
-impl Drop for BpfFolder {
-    fn drop(&mut self) {
-        // What is left then is the folder's own business.
-        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
-    }
 }
 
 /// The kernel's tables, pinned.

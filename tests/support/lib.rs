@@ -24,6 +24,8 @@ mod scene;
 mod netns;
 
 mod leuko;
+mod load;
+mod pins;
 mod servers;
 
 mod process;
@@ -31,7 +33,9 @@ mod traffic;
 mod wait;
 
 pub use leuko::{Leuko, Line};
+pub use load::{Counts, Load, Pace};
 pub use netns::{Lab, Namespace, Pair, Port, Wire};
+pub use pins::BpfFolder;
 pub use process::{Guard, Output, run_timeout, tool};
 pub use scene::{Scene, Sensor};
 pub use servers::{Alertmanager, Dns, FakeTelegram, Http, Iperf, Prometheus, Sshd, Webhook};

@@ -105,6 +105,22 @@ impl Pair {
     pub const CLIENT_V6: &str = "fd77::1";
     /// IPv6 address of the server.
     pub const SERVER_V6: &str = "fd77::2";
+
+    /// Another station on the segment, with a hardware address of its own. It reaches the server and other neighbours, but
+    /// not the client, on whose wire it is.
+    ///
+    /// # Errors
+    /// As [`Lab::namespace`], and when the kernel has no macvlan.
+    pub fn neighbour(&self, lab: &Lab, name: &str, address: &str) -> Result<Namespace> {
+        let neighbour = lab.namespace(name)?;
+        let netns = neighbour.name();
+        // It gets its name inside: this namespace has an eth0 already.
+        self.client.ip(&format!("link add link eth0 name {name} netns {netns} type macvlan mode bridge"))?;
+        neighbour.ip(&format!("link set {name} name eth0"))?;
+        neighbour.ip(&format!("address add {address}/24 dev eth0"))?;
+        neighbour.ip("link set eth0 up")?;
+        Ok(neighbour)
+    }
 }
 
 /// One end of a wire.

@@ -52,20 +52,12 @@ impl Scene {
         self.web.root()
     }
 
-    /// Another station on the segment, with a hardware address of its own. It reaches the server and other neighbours, but
-    /// not the client, on whose wire it is.
+    /// [`Pair::neighbour`].
     ///
     /// # Errors
-    /// As [`Lab::namespace`], and when the kernel has no macvlan.
+    /// As there.
     pub fn neighbour(&self, name: &str, address: &str) -> Result<Namespace> {
-        let neighbour = self.lab.namespace(name)?;
-        let netns = neighbour.name();
-        // It gets its name inside: this namespace has an eth0 already.
-        self.pair.client.ip(&format!("link add link eth0 name {name} netns {netns} type macvlan mode bridge"))?;
-        neighbour.ip(&format!("link set {name} name eth0"))?;
-        neighbour.ip(&format!("address add {address}/24 dev eth0"))?;
-        neighbour.ip("link set eth0 up")?;
-        Ok(neighbour)
+        self.pair.neighbour(&self.lab, name, address)
     }
 
     /// Starts `leuko run --json` on the server and waits until it watches; `settings` are those of the configuration
