@@ -3,6 +3,8 @@
 
 #[path = "respond/lists.rs"]
 mod lists;
+#[path = "respond/orders.rs"]
+mod orders;
 #[path = "respond/pins.rs"]
 mod pins;
 
