@@ -116,7 +116,7 @@ fn table(answer: &Answer, now: Timestamp) -> String {
         let _ = writeln!(text, "list {} ({}): {entries}{age}{error}", list.name, list.action);
     }
     if answer.blocks.is_empty() {
-        text += "nothing is blocked by people or by the sensor\n";
+        text += if answer.lists.is_empty() { "nothing is blocked\n" } else { "nobody else is blocked\n" };
         return text;
     }
     let _ = writeln!(
@@ -191,6 +191,6 @@ mod tests {
         assert_eq!(rows[2][..6], ["203.0.113.7", "drop", "58m", "50s", "12", "5s"]);
         assert_eq!(rows[3][..6], ["203.0.113.8", "would", "drop", "58m", "50s", "0"]);
         let nothing = Answer { mode: "observe".to_owned(), ..Answer::default() };
-        assert_eq!(table(&nothing, Timestamp::EPOCH), "mode observe\nnothing is blocked by people or by the sensor\n");
+        assert_eq!(table(&nothing, Timestamp::EPOCH), "mode observe\nnothing is blocked\n");
     }
 }
