@@ -93,6 +93,9 @@ impl Responding {
         let control = control(&config.respond.socket(&config.state_dir), &response, lists.clone());
         let importer =
             lists.as_ref().map(|lists| Importer::start(Arc::clone(lists), response.clone(), source.blocklist()));
+        if importer.is_none() {
+            Importer::lift_all(&source.blocklist());
+        }
         Ok(Self {
             response,
             guards,
