@@ -1,13 +1,21 @@
 //! Lists of addresses from elsewhere.
 
 use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::until;
+use support::{BpfFolder, Load, Pace, until};
+use tempfile::TempDir;
 
-use super::{ATTACKER, CUSTOMER, SOON, Street, possible, reaches, service};
+use super::{ATTACKER, CUSTOMER, LONG, SOON, Sensor, Street, dropped, possible, reached, reaches, service};
+
+/// On every list, so that none is empty.
+const ELSEWHERE: &str = "198.51.100.7";
+const READ: Duration = Duration::from_secs(10);
 
 #[test]
 fn an_imported_list_blocks_and_is_lifted_when_it_changes() -> Result<()> {
@@ -15,27 +23,85 @@ fn an_imported_list_blocks_and_is_lifted_when_it_changes() -> Result<()> {
         return Ok(());
     }
     let street = Street::new()?;
-    let folder = tempfile::tempdir()?;
-    let list = folder.path().join("list.txt");
-    let lines = |lines: &[&str]| fs::write(&list, lines.join("\n")).context("write the list");
-    lines(&[ATTACKER, CUSTOMER, "198.51.100.7"])?;
-    let settings = format!(
-        "[respond]\nnever = [\"{CUSTOMER}\"]\n[[respond.lists]]\nname = \"bad\"\nfile = \"{}\"\naction = \"block\"\n",
-        list.display()
-    );
-    let sensor = street.watch(folder.path(), &settings, &[])?;
-    let served = |wanted: bool| move |is: bool| (is == wanted).then_some(());
-    let attacker = |wanted: bool| reaches(&street.attacker, service(), SOON).ok().and_then(served(wanted));
-    until("the list to be blocked", Duration::from_secs(10), || attacker(false))
-        .with_context(|| sensor.leuko.stderr())?;
+    let list = List::new()?;
+    list.write(&[ATTACKER, CUSTOMER, ELSEWHERE])?;
+    let sensor = street.watch(list.folder.path(), &list.settings(CUSTOMER), &[])?;
+    blocked(&street, &sensor)?;
     assert!(reaches(&street.customer, service(), SOON)?, "who is protected");
-    assert_eq!(sensor.metric("leuko_block_entries")?, 2.0);
+    let entries = |wanted: f64| {
+        until("the metric", LONG, || (sensor.metric("leuko_block_entries").ok()? == wanted).then_some(()))
+    };
+    entries(2.0)?;
     // They are no decision about one of them.
     assert_eq!(sensor.blocks()?, Vec::<Value>::new());
 
-    lines(&["198.51.100.7"])?;
-    until("the list to be changed", Duration::from_secs(15), || attacker(true))
-        .with_context(|| sensor.leuko.stderr())?;
-    until("the metric", SOON * 4, || (sensor.metric("leuko_block_entries").ok()? == 1.0).then_some(()))?;
-    Ok(())
+    list.write(&[ELSEWHERE])?;
+    reached(&street.attacker, Duration::from_secs(15)).with_context(|| sensor.leuko.stderr())?;
+    entries(1.0)
+}
+
+#[test]
+fn a_list_is_blocked_through_a_restart_and_goes_with_its_configuration() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let street = Street::new()?;
+    let bpf = BpfFolder::mount()?;
+    let pin = format!("--pin={}", bpf.pins().display());
+    let list = List::new()?;
+    list.write(&[ELSEWHERE])?;
+    let settings = list.settings(CUSTOMER);
+    let mut sensor = street.watch(list.folder.path(), &settings, &[&pin])?;
+    // What is done about one port leaves the others to the list.
+    sensor.granted(&format!("block {ATTACKER} --port 9"))?;
+    list.write(&[ATTACKER, ELSEWHERE])?;
+    blocked(&street, &sensor)?;
+    sensor.granted(&format!("block {ATTACKER}"))?;
+    sensor.granted(&format!("unblock {ATTACKER}"))?;
+    blocked(&street, &sensor)?;
+    sensor.leuko.terminate(Signal::SIGKILL, LONG)?;
+
+    let pace = Pace { per_second: 20, threads: 8, patience: Duration::from_millis(300), asks: false };
+    let attempts = Load::start(&street.attacker, service(), pace)?;
+    let mut sensor = street.watch(list.folder.path(), &settings, &[&pin])?;
+    sensor.told("a list was read")?;
+    sleep(Duration::from_secs(2));
+    let attempts = attempts.stop();
+    assert!(attempts.served == 0 && attempts.failed > 20, "{attempts:?}\n{}", sensor.leuko.stderr());
+    assert!(sensor.leuko.terminate(Signal::SIGTERM, LONG)?.success(), "{}", sensor.leuko.stderr());
+    dropped(&street.attacker)?;
+
+    let sensor = street.watch(list.folder.path(), "", &[&pin])?;
+    reached(&street.attacker, SOON).with_context(|| sensor.leuko.stderr())
+}
+
+struct List {
+    folder: TempDir,
+}
+
+impl List {
+    fn new() -> Result<Self> {
+        Ok(Self { folder: TempDir::with_prefix("leuko-list-")? })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("list.txt")
+    }
+
+    fn write(&self, lines: &[&str]) -> Result<()> {
+        fs::write(self.path(), lines.join("\n")).context("write the list")
+    }
+
+    fn settings(&self, never: &str) -> String {
+        let file = self.path();
+        format!(
+            "[respond]\nnever = [\"{never}\"]\n[[respond.lists]]\nname = \"bad\"\nfile = \"{}\"\naction = \"block\"\n",
+            file.display()
+        )
+    }
+}
+
+fn blocked(street: &Street, sensor: &Sensor<'_>) -> Result<()> {
+    let is_dropped = || (!reaches(&street.attacker, service(), SOON).ok()?).then_some(());
+    until("the list to be blocked", READ, is_dropped).with_context(|| sensor.leuko.stderr())
 }
