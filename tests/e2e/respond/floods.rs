@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use support::{Load, Need, Pace, Pair, require, until};
 
+use super::lists::{List, blocked};
 use super::{ATTACKER, CUSTOMER, DROPPED, LONG, PORT, SOON, Sensor, Street, number, possible, reaches, service};
 
 /// Connections that are completed and never used, by the thousand.
 const FLOOD: Pace = Pace { per_second: 4000, threads: 32, patience: Duration::from_millis(500), asks: false };
 const CUSTOMS: Pace = Pace { per_second: 20, threads: 4, patience: Duration::from_secs(10), asks: true };
-const AT_ONCE: &str = "[respond]\nobserve_first = \"0s\"\nfirst = \"60s\"\n";
+const AT_ONCE: &str = "observe_first = \"0s\"\nfirst = \"60s\"\n";
 const LIMITED: &str = "leuko_unaccounted_packets_total{reason=\"limited\"}";
 const STRANGERS: u8 = 4;
 
@@ -22,7 +23,7 @@ fn a_connection_flood_is_dropped_and_a_client_is_served_meanwhile() -> Result<()
     }
     let street = Street::new()?;
     let folder = tempfile::tempdir()?;
-    let sensor = street.watch(folder.path(), AT_ONCE, &["--respond", "drop"])?;
+    let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
     let customs = Load::start(&street.customer, service(), CUSTOMS)?;
     let flood = flood(&street)?;
     let incident = named(&sensor)?;
@@ -60,8 +61,8 @@ fn observe_counts_and_drops_nothing() -> Result<()> {
         return Ok(());
     }
     let street = Street::new()?;
-    let folder = tempfile::tempdir()?;
-    let sensor = street.watch(folder.path(), AT_ONCE, &[])?;
+    let list = List::new()?;
+    let sensor = street.watch(list.folder.path(), &list.settings(AT_ONCE), &[])?;
     let flood = flood(&street)?;
     named(&sensor)?;
     let block = sensor.blocked(ATTACKER, |block| number(block, "packets").is_ok_and(|packets| packets > 100.0))?;
@@ -73,6 +74,10 @@ fn observe_counts_and_drops_nothing() -> Result<()> {
     assert_eq!(sensor.metric(DROPPED)?, 0.0);
     assert_eq!(sensor.metric("leuko_blocks{state=\"observed\"}")?, 1.0);
     assert!(reaches(&street.attacker, service(), LONG)?);
+    // What the sensor only counts does not keep a list from being blocked.
+    list.write(&[ATTACKER])?;
+    blocked(&street, &sensor)?;
+    assert_eq!(sensor.blocked(ATTACKER, |_| true)?["enforced"], false);
     Ok(())
 }
 
@@ -83,7 +88,7 @@ fn an_allowlisted_attacker_is_only_reported() -> Result<()> {
     }
     let street = Street::new()?;
     let folder = tempfile::tempdir()?;
-    let settings = format!("{AT_ONCE}never = [\"{ATTACKER}\"]\n");
+    let settings = format!("[respond]\n{AT_ONCE}never = [\"{ATTACKER}\"]\n");
     let sensor = street.watch(folder.path(), &settings, &["--respond", "drop"])?;
     let flood = flood(&street)?;
     named(&sensor)?;
@@ -102,7 +107,7 @@ fn a_spoofed_syn_flood_blocks_nobody_and_clients_get_through() -> Result<()> {
     }
     let street = Street::new()?;
     let folder = tempfile::tempdir()?;
-    let sensor = street.watch(folder.path(), AT_ONCE, &["--respond", "drop"])?;
+    let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
     // Known from a connection before.
     assert!(reaches(&street.customer, service(), LONG)?);
     // Evenly, unlike bursts: in a pause, what strangers may ask for would be saved up.

@@ -25,7 +25,8 @@ fn an_imported_list_blocks_and_is_lifted_when_it_changes() -> Result<()> {
     let street = Street::new()?;
     let list = List::new()?;
     list.write(&[ATTACKER, CUSTOMER, ELSEWHERE])?;
-    let sensor = street.watch(list.folder.path(), &list.settings(CUSTOMER), &[])?;
+    let settings = list.settings(&format!("never = [\"{CUSTOMER}\"]\n"));
+    let sensor = street.watch(list.folder.path(), &settings, &[])?;
     blocked(&street, &sensor)?;
     assert!(reaches(&street.customer, service(), SOON)?, "who is protected");
     let entries = |wanted: f64| {
@@ -49,8 +50,7 @@ fn a_list_is_blocked_through_a_restart_and_goes_with_its_configuration() -> Resu
     let bpf = BpfFolder::mount()?;
     let pin = format!("--pin={}", bpf.pins().display());
     let list = List::new()?;
-    list.write(&[ELSEWHERE])?;
-    let settings = list.settings(CUSTOMER);
+    let settings = list.settings("");
     let mut sensor = street.watch(list.folder.path(), &settings, &[&pin])?;
     // What is done about one port leaves the others to the list.
     sensor.granted(&format!("block {ATTACKER} --port 9"))?;
@@ -75,33 +75,38 @@ fn a_list_is_blocked_through_a_restart_and_goes_with_its_configuration() -> Resu
     reached(&street.attacker, SOON).with_context(|| sensor.leuko.stderr())
 }
 
-struct List {
-    folder: TempDir,
+/// A list in a file, in a folder that has room for a sensor's files, too.
+pub(super) struct List {
+    pub(super) folder: TempDir,
 }
 
 impl List {
-    fn new() -> Result<Self> {
-        Ok(Self { folder: TempDir::with_prefix("leuko-list-")? })
+    pub(super) fn new() -> Result<Self> {
+        let list = Self { folder: TempDir::with_prefix("leuko-list-")? };
+        list.write(&[ELSEWHERE])?;
+        Ok(list)
+    }
+
+    pub(super) fn write(&self, lines: &[&str]) -> Result<()> {
+        fs::write(self.path(), lines.join("\n")).context("write the list")
+    }
+
+    /// A configuration with settings of `respond`, and the list.
+    pub(super) fn settings(&self, respond: &str) -> String {
+        let file = self.path();
+        format!(
+            "[respond]\n{respond}[[respond.lists]]\nname = \"bad\"\nfile = \"{}\"\naction = \"block\"\n",
+            file.display()
+        )
     }
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("list.txt")
     }
-
-    fn write(&self, lines: &[&str]) -> Result<()> {
-        fs::write(self.path(), lines.join("\n")).context("write the list")
-    }
-
-    fn settings(&self, never: &str) -> String {
-        let file = self.path();
-        format!(
-            "[respond]\nnever = [\"{never}\"]\n[[respond.lists]]\nname = \"bad\"\nfile = \"{}\"\naction = \"block\"\n",
-            file.display()
-        )
-    }
 }
 
-fn blocked(street: &Street, sensor: &Sensor<'_>) -> Result<()> {
+/// Waits until the list is blocked.
+pub(super) fn blocked(street: &Street, sensor: &Sensor<'_>) -> Result<()> {
     let is_dropped = || (!reaches(&street.attacker, service(), SOON).ok()?).then_some(());
     until("the list to be blocked", READ, is_dropped).with_context(|| sensor.leuko.stderr())
 }
