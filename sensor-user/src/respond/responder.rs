@@ -29,6 +29,9 @@ use crate::store::keeper::Keeper;
 const PROVEN: usize = 65_536;
 /// How long they are no strangers.
 const PROVEN_FOR: Duration = Duration::from_secs(3600);
+/// How long the place from which somebody has acted is never blocked, and how many such places are remembered.
+const SESSION: Duration = Duration::from_secs(12 * 3600);
+const SESSIONS: usize = 1024;
 /// How often offences are written to the store.
 const REMEMBER: Duration = Duration::from_secs(60);
 /// How often the kernel's filters are made anew.
@@ -81,6 +84,8 @@ pub struct Responder {
     keeper: Keeper,
     metrics: Arc<Metrics>,
     enforced: watch::Sender<Arc<Vec<Block>>>,
+    /// From where people act, and since when that was so last.
+    sessions: BTreeMap<Network, Timestamp>,
     /// Who has completed a connection, and when last.
     proven: BTreeMap<Addr, Timestamp>,
     remembered: Timestamp,
@@ -105,6 +110,7 @@ impl Responder {
             keeper,
             metrics,
             enforced: watch::Sender::new(Arc::default()),
+            sessions: BTreeMap::new(),
             proven: BTreeMap::new(),
             remembered: at.now,
             tidied: at.now,
@@ -139,7 +145,11 @@ impl Responder {
     pub fn protect(&mut self, guards: Vec<(Protection, Vec<Network>)>, at: Instant) {
         let known: BTreeSet<(Protection, Network)> = self.ladder.guard().networks().collect();
         let mut changes = Vec::new();
-        for (kind, networks) in guards {
+        self.sessions.retain(|_, seen| at.now.since(*seen) < SESSION);
+        for (kind, mut networks) in guards {
+            if kind == Protection::Session {
+                networks.extend(self.sessions.keys());
+            }
             changes.extend(self.ladder.protect(kind, networks, at.now));
         }
         self.apply(changes, at);
@@ -366,13 +376,12 @@ impl Response {
     pub fn protect_session(&self, addr: IpAddr) {
         let network = Network::new(addr.to_canonical(), u8::MAX);
         self.with(|responder, at| {
-            let known = responder.ladder.guard().networks();
-            let mut sessions: Vec<Network> =
-                known.filter(|(kind, _)| *kind == Protection::Session).map(|(_, network)| network).collect();
-            if !sessions.contains(&network) {
-                sessions.push(network);
-                responder.protect(vec![(Protection::Session, sessions)], at);
+            if responder.sessions.len() < SESSIONS {
+                responder.sessions.insert(network, at.now);
             }
+            let known = responder.ladder.guard().networks();
+            let sessions = known.filter(|(kind, _)| *kind == Protection::Session).map(|(_, network)| network).collect();
+            responder.protect(vec![(Protection::Session, sessions)], at);
         });
     }
 }
