@@ -11,7 +11,7 @@ use serde_json::Value;
 use support::{BpfFolder, Load, Pace, until};
 use tempfile::TempDir;
 
-use super::{ATTACKER, CUSTOMER, LONG, SOON, Sensor, Street, dropped, possible, reached, reaches, service};
+use super::{ATTACKER, CUSTOMER, LONG, PAUSE, SOON, Sensor, Street, dropped, possible, reached, reaches, service};
 
 /// On every list, so that none is empty.
 const ELSEWHERE: &str = "198.51.100.7";
@@ -107,6 +107,10 @@ impl List {
 
 /// Waits until the list is blocked.
 pub(super) fn blocked(street: &Street, sensor: &Sensor<'_>) -> Result<()> {
-    let is_dropped = || (!reaches(&street.attacker, service(), SOON).ok()?).then_some(());
+    let is_dropped = || {
+        // Not so often that it is a flood.
+        sleep(PAUSE);
+        (!reaches(&street.attacker, service(), SOON).ok()?).then_some(())
+    };
     until("the list to be blocked", READ, is_dropped).with_context(|| sensor.leuko.stderr())
 }
