@@ -248,7 +248,8 @@ async fn a_press_blocks_the_attackers_of_an_incident_and_says_who_was_left() {
 async fn what_the_sensor_blocks_is_shown_and_taken_back_by_command() {
     let telegram = Telegram::start().await;
     let rig = telegram.rig("[1]", "");
-    let policy = Policy { mode: Mode::Drop, first: Duration::from_secs(86_400), ..Policy::default() };
+    let day = Duration::from_secs(86_400);
+    let policy = Policy { mode: Mode::Drop, first: day, observe_first: Duration::ZERO, ..Policy::default() };
     let sensor = Sensor::start(&rig, policy);
     sensor.finds(&incident(ID));
     rig.send(Happened::Opened, &incident(ID));
@@ -259,7 +260,7 @@ async fn what_the_sensor_blocks_is_shown_and_taken_back_by_command() {
     // A button of an older drawing makes no block shorter.
     telegram.press(1, 100, &format!("by:{ID}"));
     telegram.wait_for("editMessageText", 1).await;
-    assert_eq!(sensor.held()[0].span(), Duration::from_secs(86_400));
+    assert_eq!(sensor.held()[0].span(), day);
 
     asked(&telegram, 2, "/unblock 203.0.113.5").await;
     telegram.press(1, 101, "q:y");
