@@ -36,7 +36,7 @@ use tracing::{info, warn};
 pub use self::client::Client;
 use crate::notify::text::plain;
 use crate::respond::line::{BlockLine, target};
-use crate::respond::lists::{ListStatus, Lists};
+use crate::respond::lists::{Action, ListStatus, Lists};
 use crate::respond::{Listed, Response};
 
 /// Longest request, in octets.
@@ -202,6 +202,16 @@ struct Desk {
     lists: Option<Arc<Lists>>,
 }
 
+impl Desk {
+    /// The lists that block the first address of a network.
+    fn listed(&self, network: Network) -> Vec<String> {
+        let first = network.bounds().0;
+        let sets = self.lists.iter().flat_map(|lists| lists.snapshot());
+        let blocking = sets.filter(|(_, action, set)| *action == Action::Block && set.find(first).is_some());
+        blocking.map(|(name, ..)| name.to_string()).collect()
+    }
+}
+
 fn router(desk: Desk) -> Router {
     Router::new()
         .route("/v1/blocks", get(list))
@@ -260,6 +270,14 @@ async fn unblock(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<P
     };
     let actor = peer.actor(request.actor.as_deref());
     let lifted = desk.response.unblock(selection, &actor, &request.reason);
+    let listed = request.network.map(|network| desk.listed(network)).filter(|names| !names.is_empty());
+    if let (true, Some(names)) = (lifted.is_empty(), listed) {
+        let names = names.join(", ");
+        return refuse(
+            StatusCode::CONFLICT,
+            format!("it is on a list ({names}): name it in respond.never to let it pass"),
+        );
+    }
     answer(StatusCode::OK, &state(&desk.response, lifted))
 }
 

@@ -33,6 +33,8 @@ fn an_imported_list_blocks_and_is_lifted_when_it_changes() -> Result<()> {
         until("the metric", LONG, || (sensor.metric("leuko_block_entries").ok()? == wanted).then_some(()))
     };
     entries(2.0)?;
+    let refused = sensor.order(&format!("unblock {ATTACKER}"))?;
+    assert!(!refused.status.success() && refused.stderr.contains("respond.never"), "{}", refused.stderr);
     // They are no decision about one of them.
     assert_eq!(sensor.blocks()?, Vec::<Value>::new());
 
