@@ -1,5 +1,6 @@
 //! Attackers choose names and evidence, strangers their own names: none of it is more than text.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sensor_ebpf::abi::BlockEntry;
 use serde_json::json;
 
 use crate::config::suppress::{RawSuppress, Suppress};
-use crate::notify::telegram::command::Order;
+use crate::notify::telegram::command::Command;
 use crate::notify::telegram::html::{LIMIT, units};
 use crate::notify::telegram::page::{self, Details};
 use crate::notify::telegram::room::{compose, event_of};
@@ -79,13 +80,13 @@ fn what_an_attacker_wrote_stays_text() {
 fn blocks_are_only_text(
     words: Words,
     templates: &Templates,
-    (actor, reason): (&str, &str),
+    (actor, who, reason): (&str, &str, &str),
     addresses: &[std::net::Ipv6Addr],
 ) {
     let hour = Duration::from_secs(3600);
     let listed = |(addr, by): (&std::net::Ipv6Addr, Decider)| {
         let block = Block {
-            target: Target::Peer { network: Network::of((*addr).into()), scope: Scope::All },
+            target: Target::Peer { network: Network::of(IpAddr::from(*addr).into()), scope: Scope::All },
             measure: Measure::Drop,
             enforced: addr.octets()[15] % 2 == 0,
             since: Timestamp::EPOCH,
@@ -104,10 +105,12 @@ fn blocks_are_only_text(
     }
     if let [first, ..] = listed.as_slice() {
         let network = first.block.target.network().unwrap();
-        check(&words.question(&Order::Block { network, seconds: 60, reason: reason.to_owned() }));
-        check(&words.question(&Order::Unblock { network, reason: reason.to_owned() }));
-        check(&words.blocked(&first.block, hour, actor));
-        check(&words.unblocked(network, 1, &[network], actor));
+        for text in [format!("/block {network} 1m {reason}"), format!("/unblock {network} {reason}")] {
+            let Some(Command::Order(order)) = Command::parse(&text, None, true) else { panic!("{text}") };
+            check(&words.question(&order));
+        }
+        check(&words.blocked(&first.block, hour, who));
+        check(&words.unblocked(network, 1, &[network], who));
         check(&words.refused(network, &Refusal::NoTime).1);
     }
 }
@@ -136,7 +139,7 @@ proptest! {
         let who = user.person();
         prop_assert!(!who.actor.chars().any(char::is_control));
         let lines = vec![words.muted("2025-06-15T15:06:40Z", &who.name), words.found_false(&who.name)];
-        let standing = Standing { lines, muted: true, judged: true };
+        let standing = Standing { lines, muted: true, judged: true, ..Standing::default() };
 
         let mut any = incident(&id);
         any.summary = summary;
@@ -180,7 +183,7 @@ proptest! {
         let reason = if reason.trim().is_empty() { raw.reason.clone() } else { reason };
         let rules = vec![Suppress::try_from(RawSuppress { reason, ..raw }).unwrap(); 100];
         check(&page::render(&templates, words, "telegram.mutes.html", |n| page::Mutes::of(&rules, words, n)));
-        blocks_are_only_text(words, &templates, (&names.0, &names.1), &addresses);
+        blocks_are_only_text(words, &templates, (&names.0, &who.name, &names.1), &addresses);
         check(&words.rule_added(&who.name, "2025", &page::what(&rules[0], words)));
         let told = words.failed(&anyhow::Error::msg(names.0)).chars().count();
         prop_assert!(told <= 200, "{told}");
