@@ -46,7 +46,7 @@ pub enum ParseError {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Io(io::Error),
-    /// It is more than [`TOTAL_LIMIT`].
+    /// It is more than what is read at most.
     #[error("it is larger than {} MB", TOTAL_LIMIT / 1_000_000)]
     TooLarge,
     /// It has more entries than it may.
