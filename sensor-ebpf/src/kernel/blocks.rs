@@ -238,7 +238,7 @@ impl Lengths {
         if *word == 0 {
             return None;
         }
-        let bit = 63 - word.leading_zeros() & 63;
+        let bit = (63 - word.leading_zeros()) & 63;
         *word &= !(1 << bit);
         Some(base + bit)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::net::Network;
 use sensor_core::respond::{
-    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Refusal, Selection, Wish,
+    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Refusal, Selection, Target, Wish,
 };
 use sensor_core::service::Attempt;
 use sensor_core::time::Timestamp;
@@ -32,6 +32,9 @@ const PROVEN_FOR: Duration = Duration::from_secs(3600);
 /// How long the place from which somebody has acted is never blocked, and how many such places are remembered.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS: usize = 1024;
+/// Who lifts what the kernel has not taken, and why.
+const SENSOR: &str = "sensor";
+const NO_ROOM: &str = "the kernel's list of blocks is full";
 /// How often offences are written to the store.
 const REMEMBER: Duration = Duration::from_secs(60);
 /// How often the kernel's filters are made anew.
@@ -199,13 +202,10 @@ impl Responder {
     pub fn block(&mut self, wish: Wish, at: Instant) -> Result<Listed, Refusal> {
         let target = wish.target;
         let changes = self.ladder.block(wish, at.now)?;
-        let block = changes.iter().find_map(|change| match change {
-            Change::Put(block) if block.target == target => Some(block.clone()),
-            Change::Put(_) | Change::Lift(..) => None,
-        });
-        self.apply(changes, at);
-        // The ladder says what it has put, or refuses.
-        let block = block.or_else(|| self.ladder.blocks().find(|block| block.target == target).cloned());
+        if self.apply(changes, at).contains(&target) {
+            return Err(Refusal::NoRoom);
+        }
+        let block = self.ladder.blocks().find(|block| block.target == target).cloned();
         Ok(self.listed(block.expect("a wish that is granted is a block"), at))
     }
 
@@ -273,18 +273,24 @@ impl Responder {
         health
     }
 
-    fn apply(&mut self, changes: Vec<Change>, at: Instant) {
-        self.put_all(changes, at, false);
+    fn apply(&mut self, changes: Vec<Change>, at: Instant) -> BTreeSet<Target> {
+        self.put_all(changes, at, false)
     }
 
-    /// `again` for what was there before this process: it is put, and nobody is told.
-    fn put_all(&mut self, changes: Vec<Change>, at: Instant, again: bool) {
+    /// `again` for what was there before this process: it is put, and nobody is told. Gives what the kernel has not taken,
+    /// which is no block then.
+    fn put_all(&mut self, mut changes: Vec<Change>, at: Instant, again: bool) -> BTreeSet<Target> {
+        let mut refused = BTreeSet::new();
         if changes.is_empty() {
-            return;
+            return refused;
         }
         for change in &changes {
             match change {
-                Change::Put(block) => self.put(block, at, again),
+                Change::Put(block) => {
+                    if !self.put(block, at, again) {
+                        refused.insert(block.target);
+                    }
+                }
                 Change::Lift(block, ending) => {
                     lock(&self.kernel).remove(&key(&block.target));
                     self.metrics.respond().lifted(ending);
@@ -292,19 +298,28 @@ impl Responder {
                 }
             }
         }
-        self.keeper.keep_blocks(if again { only_lifted(changes) } else { changes });
+        changes.retain(|change| match change {
+            Change::Put(block) => !again && !refused.contains(&block.target),
+            Change::Lift(..) => true,
+        });
+        for target in &refused {
+            changes.extend(self.ladder.unblock(Selection::Target(*target), SENSOR, NO_ROOM, at.now));
+        }
+        self.keeper.keep_blocks(changes);
         self.enforced.send_replace(Arc::new(self.ladder.blocks().filter(|block| block.enforced).cloned().collect()));
+        refused
     }
 
-    fn put(&self, block: &Block, at: Instant, again: bool) {
+    /// Whether the kernel has taken it.
+    fn put(&self, block: &Block, at: Instant, again: bool) -> bool {
         let rule = rule(block, block.left(at.now), at.monotonic_ns);
         if let Err(error) = lock(&self.kernel).put(key(&block.target), &rule) {
             error!(target = %block.target, error = format!("{error:#}"), "cannot be blocked in the kernel");
             self.metrics.respond().failed();
-            return;
+            return false;
         }
         if again {
-            return;
+            return true;
         }
         self.metrics.respond().put(block);
         let (target, until) = (block.target, block.until);
@@ -314,6 +329,7 @@ impl Responder {
             (true, Decider::Person(_) | Decider::List(_)) => info!(%target, %measure, %by, %until, reason, "blocked"),
             (false, _) => info!(%target, %measure, %by, %until, reason, "would be blocked: packets are only counted"),
         }
+        true
     }
 
     fn tell_metrics(&mut self) {
@@ -322,10 +338,6 @@ impl Responder {
         self.metrics.respond().feed(&self.told, &stats, [count(true), count(false)], lock(&self.kernel).len());
         self.told = stats;
     }
-}
-
-fn only_lifted(changes: Vec<Change>) -> Vec<Change> {
-    changes.into_iter().filter(|change| matches!(change, Change::Lift(..))).collect()
 }
 
 fn lock(list: &Mutex<Blocklist>) -> MutexGuard<'_, Blocklist> {

@@ -107,6 +107,27 @@ impl List {
     }
 }
 
+#[test]
+fn who_finds_no_room_is_not_said_to_be_blocked() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    const ROOM: usize = 1024;
+    let street = Street::new()?;
+    let list = List::new()?;
+    // No two of them make a network.
+    let many: Vec<String> = (0..ROOM + 100).map(|n| format!("198.18.{}.{}", n / 100, n % 100 * 2)).collect();
+    list.write(&many.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let sensor = street.watch(list.folder.path(), &list.settings(&format!("capacity = {ROOM}\n")), &[])?;
+    until("a full list", LONG, || (sensor.metric("leuko_block_entries").ok()? >= ROOM as f64).then_some(()))
+        .with_context(|| sensor.leuko.stderr())?;
+    let refused = sensor.order(&format!("block {ATTACKER}"))?;
+    assert!(!refused.status.success() && refused.stderr.contains("respond.capacity"), "{}", refused.stderr);
+    assert_eq!(sensor.blocks()?, Vec::<Value>::new());
+    assert!(reaches(&street.attacker, service(), SOON)?);
+    Ok(())
+}
+
 /// Waits until the list is blocked.
 pub(super) fn blocked(street: &Street, sensor: &Sensor<'_>) -> Result<()> {
     let is_dropped = || {

@@ -75,6 +75,9 @@ pub enum Refusal {
         /// The longest.
         longest: Duration,
     },
+    /// Whoever enforces blocks has no room.
+    #[error("the kernel's list of blocks is full: raise respond.capacity, and restart the sensor")]
+    NoRoom,
     /// Too many blocks.
     #[error("there are {most} blocks by people already: unblock some, or block a network instead of its hosts")]
     Full {

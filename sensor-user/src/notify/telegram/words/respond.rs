@@ -222,6 +222,9 @@ impl Words {
                 span(*wished),
                 span(*longest)
             ),
+            Refusal::NoRoom => {
+                "la lista de bloqueos del núcleo está llena: aumente respond.capacity y reinicie el sensor".to_owned()
+            }
             Refusal::Full { most } => {
                 format!("ya hay {most} bloqueos de personas: retire algunos, o bloquee una red en lugar de sus equipos")
             }
@@ -253,6 +256,7 @@ mod tests {
             Refusal::TooWide { network, widest: 24 },
             Refusal::NotOurs { host: network.addr() },
             Refusal::NoTime,
+            Refusal::NoRoom,
             Refusal::TooLong { wished: 48 * hour, longest: 24 * hour },
             Refusal::Full { most: 1024 },
         ];
