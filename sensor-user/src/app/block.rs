@@ -13,6 +13,7 @@ use crate::cli::block::{BlockArgs, BlocksArgs, UnblockArgs};
 use crate::config::Config;
 use crate::control::{Answer, Client, Request};
 use crate::respond::line::BlockLine;
+use crate::respond::lists::Action;
 use crate::respond::{Guards, nftables, plain};
 
 /// Has the running sensor block somebody.
@@ -116,7 +117,8 @@ fn table(answer: &Answer, now: Timestamp) -> String {
         let _ = writeln!(text, "list {} ({}): {entries}{age}{error}", list.name, list.action);
     }
     if answer.blocks.is_empty() {
-        text += if answer.lists.is_empty() { "nothing is blocked\n" } else { "nobody else is blocked\n" };
+        let by_lists = answer.lists.iter().any(|list| list.action == Action::Block.to_string());
+        text += if by_lists { "nothing else is blocked\n" } else { "nothing is blocked\n" };
         return text;
     }
     let _ = writeln!(
@@ -133,7 +135,7 @@ fn table(answer: &Answer, now: Timestamp) -> String {
             "{:<32} {measure:<12} {:>8} {:>12} {seen:>8}  {:<24} {}",
             block.target.to_string(),
             short(block.left(now)),
-            line.packets,
+            line.packets.unwrap_or(0),
             block.by.to_string(),
             block.reason,
         );
@@ -174,8 +176,8 @@ mod tests {
             until: 4600.0,
             by: "incident:09ff71591213e016".to_owned(),
             reason: "brute_force, high".to_owned(),
-            packets,
-            octets: packets * 60,
+            packets: Some(packets),
+            octets: Some(packets * 60),
             last_seen: (packets > 0).then_some(1065.0),
         };
         let answer = Answer {

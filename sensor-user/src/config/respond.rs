@@ -8,7 +8,7 @@ use sensor_core::respond::{Mode, Policy};
 use serde::{Deserialize, Serialize};
 
 use super::network::Network;
-use super::value::Span;
+use super::value::{Count, Span};
 use crate::respond::hook::HookConfig;
 use crate::respond::lists::ListConfig;
 
@@ -90,11 +90,11 @@ impl Default for RespondConfig {
             observe_first: Span::from_millis(millis(observe_first)),
             first: Span::from_millis(millis(first)),
             longest: Span::from_millis(millis(longest)),
-            entries: Count(count(entries)),
-            per_minute: Count(count(per_minute)),
-            limit: Count(limit),
-            requests: Count(requests),
-            capacity: Count(65_536),
+            entries: Count::new(count(entries)),
+            per_minute: Count::new(count(per_minute)),
+            limit: Count::new(limit),
+            requests: Count::new(requests),
+            capacity: Count::new(65_536),
             socket: None,
             nftables: false,
             file: None,
@@ -133,34 +133,6 @@ impl RespondConfig {
     #[must_use]
     pub fn socket(&self, state_dir: &Path) -> PathBuf {
         self.socket.clone().unwrap_or_else(|| state_dir.join(SOCKET))
-    }
-}
-
-/// A whole number within bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "u32")]
-pub struct Count<const MIN: u32, const MAX: u32>(u32);
-
-impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
-    /// The number.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl<const MIN: u32, const MAX: u32> TryFrom<i64> for Count<MIN, MAX> {
-    type Error = String;
-
-    fn try_from(number: i64) -> Result<Self, String> {
-        let within = u32::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
-        within.map(Self).ok_or_else(|| format!("must be from {MIN} to {MAX}"))
-    }
-}
-
-impl<const MIN: u32, const MAX: u32> From<Count<MIN, MAX>> for u32 {
-    fn from(count: Count<MIN, MAX>) -> Self {
-        count.0
     }
 }
 

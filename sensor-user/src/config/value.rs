@@ -200,6 +200,41 @@ impl From<FlowCapacity> for u32 {
     }
 }
 
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "u32")]
+pub struct Count<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
+    /// The number nearest to `number`.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        let number = if number < MIN { MIN } else { number };
+        Self(if number > MAX { MAX } else { number })
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> TryFrom<i64> for Count<MIN, MAX> {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        let within = u32::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
+        within.map(Self).ok_or_else(|| format!("must be from {MIN} to {MAX}"))
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> From<Count<MIN, MAX>> for u32 {
+    fn from(count: Count<MIN, MAX>) -> Self {
+        count.0
+    }
+}
+
 /// Alerts a day that are acceptable, of those that are a matter of chance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use reqwest::header::CONTENT_TYPE;
-use sensor_core::respond::{Block, Decider, Measure, Scope, Target};
+use sensor_core::respond::{Block, Target};
 use sensor_core::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use tracing::{error, warn};
 
 pub use self::config::HookConfig;
 use super::Blocks;
-use super::plain::cidr;
+use super::line::BlockLine;
 use crate::notify::post::Poster;
 use crate::notify::retry::Retry;
 use crate::notify::value::WebhookUrl;
@@ -197,47 +197,11 @@ impl News {
     /// The same for the same news.
     fn id(&self) -> String {
         let block = self.block();
-        let target = match block.target {
-            Target::Peer { network, scope: Scope::All } => cidr(network).to_string(),
-            Target::Peer { network, scope: Scope::Protocol(proto) } => format!("{}-{proto}", cidr(network)),
-            Target::Peer { network, scope: Scope::Port { proto, port } } => format!("{}-{proto}-{port}", cidr(network)),
-            Target::Requests { host, port } => format!("{host}-requests-{port}"),
-        };
+        let target = block.target.to_string().replace(' ', "-");
         format!("{}-{target}-{}-{}", self.action(), block.since.nanos(), block.until.nanos())
     }
 
     fn body(&self, at: Timestamp) -> Value {
-        let block = self.block();
-        let target = match block.target {
-            Target::Peer { network, scope } => {
-                let (proto, port) = match scope {
-                    Scope::All => (None, None),
-                    Scope::Protocol(proto) => (Some(proto), None),
-                    Scope::Port { proto, port } => (Some(proto), Some(port)),
-                };
-                json!({"kind": "peer", "network": cidr(network).to_string(), "proto": proto, "port": port})
-            }
-            Target::Requests { host, port } => json!({"kind": "requests", "host": host, "port": port}),
-        };
-        let (measure, rate) = match block.measure {
-            Measure::Drop => ("drop", None),
-            Measure::Limit(rate) => ("limit", Some(rate)),
-        };
-        let by = match &block.by {
-            Decider::Person(person) => json!({"kind": "person", "name": person}),
-            Decider::Incident(id) => json!({"kind": "incident", "name": id}),
-            Decider::List(list) => json!({"kind": "list", "name": list}),
-        };
-        json!({
-            "action": self.action(),
-            "at": at.epoch_seconds(),
-            "target": target,
-            "measure": measure,
-            "packets_per_second": rate,
-            "since": block.since.epoch_seconds(),
-            "until": block.until.epoch_seconds(),
-            "by": by,
-            "reason": block.reason,
-        })
+        json!({ "action": self.action(), "at": at.epoch_seconds(), "block": BlockLine::from(self.block()) })
     }
 }

@@ -1,4 +1,4 @@
-//! A block as JSON: for scripts, for the socket, and in the store.
+//! A block as JSON: for scripts, for the socket, for the webhook, and in the store.
 
 use std::net::IpAddr;
 
@@ -36,11 +36,11 @@ pub struct BlockLine {
     /// Why.
     pub reason: String,
     /// Packets that were dropped, or would have been.
-    #[serde(default)]
-    pub packets: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// Octets of them.
-    #[serde(default)]
-    pub octets: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets: Option<u64>,
     /// When the latest of them came, in seconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<f64>,
@@ -78,8 +78,8 @@ impl From<&Block> for BlockLine {
                 Decider::List(name) => format!("{LIST}{name}"),
             },
             reason: block.reason.clone(),
-            packets: 0,
-            octets: 0,
+            packets: None,
+            octets: None,
             last_seen: None,
         }
     }

@@ -38,13 +38,7 @@ pub fn list(blocks: &[Block], now: Timestamp) -> String {
 
 /// The network as everybody writes it.
 pub(super) fn cidr(network: Network) -> IpNet {
-    let (first, last) = network.bounds();
-    let bits = |addr: sensor_ebpf::abi::Addr| u128::from_be_bytes(addr.octets());
-    let prefix = (bits(first) ^ bits(last)).leading_zeros();
-    let first = std::net::IpAddr::from(first);
-    let prefix = if first.is_ipv4() { prefix - 96 } else { prefix };
-    let prefix = u8::try_from(prefix).expect("an address has at most 128 bits");
-    IpNet::new(first, prefix).expect("a prefix of its own family")
+    IpNet::new(network.addr(), network.prefix_len()).expect("a prefix of its own family")
 }
 
 fn whole(block: &Block) -> Option<IpNet> {

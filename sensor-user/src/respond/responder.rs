@@ -72,8 +72,8 @@ pub struct Listed {
 impl From<&Listed> for BlockLine {
     fn from(listed: &Listed) -> Self {
         Self {
-            packets: listed.hits.packets,
-            octets: listed.hits.octets,
+            packets: Some(listed.hits.packets),
+            octets: Some(listed.hits.octets),
             last_seen: listed.last_seen.map(Timestamp::epoch_seconds),
             ..Self::from(&listed.block)
         }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use sensor_core::respond::Scope;
+
 use super::*;
 use crate::notify::testing::{Answer, Fake, Post, until};
 use crate::respond::testing::{limited, observed, peer, requests, scoped};
@@ -15,7 +17,7 @@ fn start(url: &str, blocks: Vec<Block>) -> (Hook, watch::Sender<Arc<Vec<Block>>>
 }
 
 fn told(posts: &[Post]) -> Vec<String> {
-    let line = |post: &Post| format!("{} {}", post.body["action"], post.body["target"]["network"]).replace('"', "");
+    let line = |post: &Post| format!("{} {}", post.body["action"], post.body["block"]["network"]).replace('"', "");
     posts.iter().map(line).collect()
 }
 
@@ -32,41 +34,46 @@ async fn changes_are_told_one_by_one_and_signed() {
         json!({
             "action": "block",
             "at": 1_750_000_000.0,
-            "target": {"kind": "peer", "network": "192.0.2.1/32", "proto": null, "port": null},
-            "measure": "drop",
-            "packets_per_second": null,
-            "since": 0.0,
-            "until": 60.0,
-            "by": {"kind": "incident", "name": "inc-1"},
-            "reason": "brute force",
+            "block": {
+                "type": "block",
+                "network": "192.0.2.1",
+                "limit": 0,
+                "enforced": true,
+                "since": 0.0,
+                "until": 60.0,
+                "by": "incident:inc-1",
+                "reason": "brute force",
+            },
         })
     );
-    let id = "block-192.0.2.1/32-0-60000000000";
+    let id = "block-192.0.2.1-0-60000000000";
     assert_eq!(posts[0].headers["webhook-id"], id);
     let signer = Signer::new(&"hunter2".to_owned().try_into().unwrap()).unwrap();
     let signed = signer.headers(id, 1_750_000_000, &posts[0].text);
     assert_eq!(posts[0].headers["webhook-signature"], signed["webhook-signature"]);
-    assert_eq!((&posts[1].body["measure"], &posts[1].body["packets_per_second"]), (&json!("limit"), &json!(10)));
+    assert_eq!(posts[1].body["block"]["limit"], 10);
 
     let scope = Scope::Port { proto: 6, port: 22 };
     state.send_replace(Arc::new(vec![peer("192.0.2.1/32", 90), scoped("192.0.2.3/32", scope, 60)]));
     let posts = server.wait_for(5).await;
-    assert_eq!(told(&posts[2..]), ["unblock 192.0.2.2/32", "block 192.0.2.1/32", "block 192.0.2.3/32"]);
-    assert_eq!((&posts[4].body["target"]["proto"], &posts[4].body["target"]["port"]), (&json!(6), &json!(22)));
+    assert_eq!(told(&posts[2..]), ["unblock 192.0.2.2", "block 192.0.2.1", "block 192.0.2.3"]);
+    let block = &posts[4].body["block"];
+    assert_eq!((&block["protocol"], &block["port"]), (&json!(6), &json!(22)));
 
     state.send_replace(Arc::new(vec![requests("192.0.2.9", 443, 7, 60)]));
     let posts = server.wait_for(8).await;
-    assert_eq!(posts[7].body["target"], json!({"kind": "requests", "host": "192.0.2.9", "port": 443}));
+    let block = &posts[7].body["block"];
+    assert_eq!((&block["host"], &block["port"], block.get("network")), (&json!("192.0.2.9"), &json!(443), None));
     until(|| hook.health() == HookHealth { delivered: 8, lost: 0, error: None }).await;
 }
 
 #[tokio::test]
 async fn trouble_is_borne_for_a_while() {
     let server = Fake::start(|_, post| {
-        let network = &post.body["target"]["network"];
+        let network = &post.body["block"]["network"];
         match network.as_str().unwrap_or_default() {
-            "192.0.2.1/32" => Answer::Json(503, json!({})),
-            "192.0.2.2/32" => Answer::Json(404, json!("hunter2")),
+            "192.0.2.1" => Answer::Json(503, json!({})),
+            "192.0.2.2" => Answer::Json(404, json!("hunter2")),
             _ => Answer::Json(200, json!({})),
         }
     })
@@ -75,8 +82,8 @@ async fn trouble_is_borne_for_a_while() {
         start(&server.url, vec![peer("192.0.2.1/32", 60), peer("192.0.2.2/32", 60), peer("192.0.2.3/32", 60)]);
     until(|| hook.health().delivered == 1).await;
     let posts = server.posts();
-    let count = |network: &str| posts.iter().filter(|post| post.body["target"]["network"] == network).count();
-    assert_eq!(["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"].map(count), [ATTEMPTS as usize, 1, 1]);
+    let count = |network: &str| posts.iter().filter(|post| post.body["block"]["network"] == network).count();
+    assert_eq!(["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(count), [ATTEMPTS as usize, 1, 1]);
     assert_eq!(posts[0].headers["webhook-id"], posts[5].headers["webhook-id"]);
     assert_eq!(hook.health(), HookHealth { delivered: 1, lost: 2, error: None });
 }
@@ -89,5 +96,5 @@ async fn what_is_over_before_it_could_be_told_is_not_told() {
     state.send_replace(Arc::new(vec![peer("192.0.2.1/32", 60)]));
     let posts = server.wait_for(3).await;
     sleep(Duration::from_millis(50)).await;
-    assert_eq!((told(&posts)[2].as_str(), server.posts().len()), ("block 192.0.2.1/32", 3));
+    assert_eq!((told(&posts)[2].as_str(), server.posts().len()), ("block 192.0.2.1", 3));
 }

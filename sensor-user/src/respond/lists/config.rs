@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use reqwest::Url;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::config::value::Span;
+use crate::config::value::{Count, Span};
 
 /// Time between two looks at a list on a server.
 pub type Refresh = Span<{ 5 * MINUTE_MS }, { 30 * 24 * 60 * MINUTE_MS }>;
@@ -118,7 +118,7 @@ struct RawConfig {
     action: Action,
     #[serde(default = "daily")]
     refresh: Refresh,
-    #[serde(default)]
+    #[serde(default = "a_million")]
     max_entries: MaxEntries,
 }
 
@@ -213,40 +213,11 @@ impl fmt::Display for ListName {
     }
 }
 
-/// Entries of a list, 1 to 4,000,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "u32")]
-pub struct MaxEntries(u32);
+/// Entries of a list.
+pub type MaxEntries = Count<1, 4_000_000>;
 
-impl MaxEntries {
-    /// The number.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl Default for MaxEntries {
-    fn default() -> Self {
-        Self(1_000_000)
-    }
-}
-
-impl TryFrom<i64> for MaxEntries {
-    type Error = &'static str;
-
-    fn try_from(entries: i64) -> Result<Self, Self::Error> {
-        match u32::try_from(entries) {
-            Ok(entries @ 1..=4_000_000) => Ok(Self(entries)),
-            Ok(_) | Err(_) => Err("must be from 1 to 4000000"),
-        }
-    }
-}
-
-impl From<MaxEntries> for u32 {
-    fn from(entries: MaxEntries) -> Self {
-        entries.0
-    }
+const fn a_million() -> MaxEntries {
+    MaxEntries::new(1_000_000)
 }
 
 /// An `http` or `https` address. Its user, password and query may be secrets, and are not printed.

@@ -15,7 +15,7 @@ fn format(toml: &str) -> Format {
 }
 
 fn read(text: &[u8], toml: &str) -> Result<Parsed, ParseError> {
-    parse(text, &format(toml), MaxEntries::default())
+    parse(text, &format(toml), MaxEntries::new(1_000_000))
 }
 
 /// Good lines, bad ones, those that are too wide, and networks.
