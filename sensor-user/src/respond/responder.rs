@@ -336,6 +336,12 @@ impl Responder {
         let stats = self.ladder.stats();
         let count = |enforced| self.ladder.blocks().filter(|block| block.enforced == enforced).count();
         self.metrics.respond().feed(&self.told, &stats, [count(true), count(false)], lock(&self.kernel).len());
+        let LadderStats { unproven, guarded, capped, .. } = self.told;
+        let [unproven, protected, over_caps] =
+            [stats.unproven - unproven, stats.guarded - guarded, stats.capped - capped];
+        if unproven + protected + over_caps > 0 {
+            info!(unproven, protected, over_caps, "attackers are left alone, by why");
+        }
         self.told = stats;
     }
 }
