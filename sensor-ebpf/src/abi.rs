@@ -8,12 +8,12 @@ mod counters;
 pub use address::{Addr, MacAddr};
 pub use aggregate::Aggregate;
 pub use block::{
-    ALLOWED_ENTRIES, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, RETRY_ENTRIES, gate, kind,
+    ALLOWED_ENTRIES, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, RETRY_ENTRIES, filter, gate, kind,
 };
 pub use counters::{Counters, Hook, Reason};
 
 /// Version of this layout. Userspace refuses maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Slots in a bucket of a table: eight 8-byte tags fill one cache line.
 pub const BUCKET_SLOTS: u32 = 8;

@@ -129,12 +129,14 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(program)
 }
 
-/// An Ethernet frame with IPv4 and TCP, from one endpoint to another, to the hardware address `to`.
+/// An Ethernet frame with IPv4 and TCP, from one endpoint to another, to the hardware address `to`; the payload is zeros.
 #[must_use]
 pub fn tcp_frame(to: [u8; 6], src: ([u8; 4], u16), dst: ([u8; 4], u16), flags: u8, payload: u16) -> Vec<u8> {
-    let segment =
+    let mut segment =
         [&src.1.to_be_bytes()[..], &dst.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0]]
             .concat();
+    let pseudo_header = [&src.0[..], &dst.0, &[0, 6], &(20 + payload).to_be_bytes(), &segment].concat();
+    segment[16..18].copy_from_slice(&checksum(&pseudo_header).to_be_bytes());
     frame(to, 6, src.0, dst.0, &segment, payload)
 }
 

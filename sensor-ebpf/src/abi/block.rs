@@ -6,7 +6,7 @@ use super::Addr;
 pub const FILTER_ENTRIES: u32 = 1 << 16;
 
 /// Networks that are never dropped, at most.
-pub const ALLOWED_ENTRIES: u32 = 4096;
+pub const ALLOWED_ENTRIES: u32 = 1 << 16;
 
 /// Sources that are known to have completed a connection, at most.
 pub const PROVEN_ENTRIES: u32 = 1 << 16;
@@ -73,12 +73,16 @@ pub struct Gate {
     pub has: u32,
     /// Bit n: a network of IPv6 with a prefix of n + 1 is blocked; prefixes up to 32 only.
     pub short_v6: u32,
-    /// Bit n: a network of IPv4 with a prefix of n + 1 is allowed.
-    pub allowed_v4: u32,
-    /// Always zero.
-    pub zero: u32,
     /// Bit n: a network of IPv6 with a prefix of n + 1 is allowed, and of n + 65.
     pub allowed_v6: [u64; 2],
+}
+
+/// Words of the filters, see [`crate::block`]. Of IPv4: bit n for blocked networks with a prefix of n + 1, bit n + 32 for
+/// those that are allowed. Of IPv6: bit n of the first word for blocked networks with a prefix of n + 1, if that is more
+/// than 32, and of the second for those with a prefix of n + 65.
+pub mod filter {
+    /// In the first word of IPv6: networks are allowed here, of the lengths that [`super::Gate::allowed_v6`] says.
+    pub const ALLOWED_V6: u64 = 1;
 }
 
 /// Bits of [`Gate::has`].
@@ -98,7 +102,7 @@ pub mod gate {
 const _: () = {
     assert!(size_of::<BlockKey>() == 24);
     assert!(size_of::<BlockEntry>() == 64);
-    assert!(size_of::<Gate>() == 32);
+    assert!(size_of::<Gate>() == 24);
 };
 
 #[cfg(feature = "user")]

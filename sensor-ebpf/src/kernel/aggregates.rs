@@ -1,16 +1,11 @@
 //! Overflow aggregates: a table like that of the flows, of the hosts that strays have in common.
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "each value is known to fit, and a checked conversion costs instructions"
-)]
 
 use super::atomic::{Shared, replace};
 use super::maps;
-use crate::abi::{AGGREGATES, Addr, Aggregate, BUCKET_SLOTS, Direction, Hook, tag};
+use crate::abi::{AGGREGATES, Aggregate, BUCKET_SLOTS, Hook, tag};
 use crate::account::Wire;
 use crate::hash::Hash;
 use crate::overflow::Stray;
-use crate::packet::Packet;
 
 /// Accounts the packet of the newcomer, whose flow has no slot.
 #[inline(always)]
@@ -22,29 +17,16 @@ pub fn account() {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn leuko_overflow() -> u32 {
-    let Some(newcomer) = maps::newcomer() else {
+    let (Some(newcomer), Some([packet, _])) = (maps::newcomer(), maps::packets()) else {
         return 0;
     };
-    // SAFETY: this CPU's own element, which nobody writes meanwhile.
-    let newcomer = unsafe { &*newcomer };
-    let [lo_high, lo_low, hi_high, hi_low, rest] = newcomer.key;
-    let lo = (Addr { high: lo_high, low: lo_low }, rest as u16);
-    let hi = (Addr { high: hi_high, low: hi_low }, (rest >> 16) as u16);
-    let (src, dst) = if newcomer.direction == Direction::LoToHi as u8 { (lo, hi) } else { (hi, lo) };
-    let packet = Packet {
-        src: src.0,
-        dst: dst.0,
-        src_port: src.1,
-        dst_port: dst.1,
-        proto: (rest >> 32) as u8,
-        tcp_flags: newcomer.tcp_flags,
-        ..Packet::default()
-    };
+    // SAFETY: this CPU's own elements, which nobody writes meanwhile.
+    let (newcomer, packet) = unsafe { (&*newcomer, &*packet) };
     let wire = Wire { packets: newcomer.packets, octets: newcomer.octets, full_len: 0, last_len: 0 };
     let hook = if newcomer.hook == Hook::Ingress as u8 { Hook::Ingress } else { Hook::Egress };
-    let sent = Stray::sender_is_subject(&packet, hook);
+    let sent = Stray::sender_is_subject(packet, hook);
     let class = Stray::class(packet.proto);
-    let (preferred, other) = (Stray::new(&packet, sent), Stray::new(&packet, !sent));
+    let (preferred, other) = (Stray::new(packet, sent), Stray::new(packet, !sent));
     let (index, stray) = if let Some(index) = find(&preferred, class) {
         (index, preferred)
     } else if let Some(index) = find(&other, class) {
@@ -54,7 +36,7 @@ extern "C" fn leuko_overflow() -> u32 {
     };
     if let Some(aggregate) = maps::aggregate(index) {
         // SAFETY: an element of a preallocated array; userspace recycles it only after a grace period.
-        unsafe { stray.account::<Shared>(aggregate, &packet, &wire, newcomer.now_ns, maps::seed()) };
+        unsafe { stray.account::<Shared>(aggregate, packet, &wire, newcomer.now_ns, maps::seed()) };
     }
     0
 }
@@ -62,7 +44,11 @@ extern "C" fn leuko_overflow() -> u32 {
 #[inline(always)]
 fn find(stray: &Stray, proto: u8) -> Option<u32> {
     let hash = hash(stray, proto);
-    find_in(buckets_of(hash)[0], hash, stray, proto).or_else(|| find_in(buckets_of(hash)[1], hash, stray, proto))
+    let [first, second] = buckets_of(hash);
+    if let Some(index) = find_in(first, hash, stray, proto) {
+        return Some(index);
+    }
+    find_in(second, hash, stray, proto)
 }
 
 #[inline(always)]
@@ -91,7 +77,10 @@ fn find_in(bucket_index: u32, hash: u64, stray: &Stray, proto: u8) -> Option<u32
 fn claim(stray: &Stray, proto: u8) -> u32 {
     let hash = hash(stray, proto);
     let [first, second] = buckets_of(hash);
-    claim_in(first, hash, stray, proto).or_else(|| claim_in(second, hash, stray, proto)).unwrap_or(0)
+    if let Some(index) = claim_in(first, hash, stray, proto) {
+        return index;
+    }
+    claim_in(second, hash, stray, proto).unwrap_or(0)
 }
 
 #[inline(always)]

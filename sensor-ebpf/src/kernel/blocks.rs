@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use super::atomic::Shared;
 use super::frame::Frame;
 use super::maps;
-use crate::abi::{Addr, BlockEntry, BlockKey, Counters, Hook, Reason, gate, kind};
+use crate::abi::{Addr, BlockEntry, BlockKey, Counters, Hook, Reason, filter, gate, kind};
 use crate::account::Adder as _;
 use crate::block::{Proof, Request, Retry, conforms, place_v4, place_v6};
 use crate::packet::{Packet, ethertype, proto, tcp_flags};
@@ -14,8 +14,8 @@ use crate::packet::{Packet, ethertype, proto, tcp_flags};
 /// What there is to look for, as bits of [`gate`].
 #[inline(always)]
 pub fn sought() -> u32 {
-    // SAFETY: an element of an array that lives as long as the program; userspace writes words of it.
-    maps::gate().map_or(0, |gate| unsafe { (&raw const (*gate).has).read_volatile() })
+    // SAFETY: it lives as long as the program; userspace writes it.
+    unsafe { (&raw const (*maps::gate()).has).read_volatile() }
 }
 
 /// Whether a frame is to be dropped for whom it is from, or for whom it goes to where it leaves; 0, or the [`Reason`]. Needs
@@ -29,11 +29,28 @@ pub fn judge_frame<F: Frame>(context: F::Context, hook: Hook) -> u32 {
         frame = F::open(context);
         peer = peer_of(&frame, hook);
     }
-    let Some((peer, octets)) = peer.filter(|(peer, _)| lengths(*peer) != [0; 2]) else {
+    let Some((peer, octets)) = peer else {
         return 0;
     };
-    let size = u64::from(frame.segments()) << 32 | u64::from(octets);
-    leuko_judge(peer.high, peer.low, 0, size, hook as u32)
+    let Near { mut blocked, is_allowed } = Near::of(peer);
+    let Some(longest) = blocked.take() else {
+        return 0;
+    };
+    let packets = frame.segments();
+    // A call and its return take a tenth of a drop's time, so the plain cases are here.
+    match (maps::block(&BlockKey::network(peer, longest)), maps::counters(hook)) {
+        (Some(entry), Some(counters)) => {
+            // SAFETY: as in `leuko_judge`.
+            let (entry, counters) = unsafe { (&mut *entry, &mut *counters) };
+            let seen = Seen { packets, octets, now_ns: now_ns() };
+            if !is_allowed && entry.gap_ns == 0 && entry.expires_ns > seen.now_ns {
+                return hit(entry, &seen, counters, Reason::Blocked);
+            }
+        }
+        _ if blocked.is_empty() => return 0,
+        _ => {}
+    }
+    leuko_judge(peer.high, peer.low, 0, u64::from(packets) << 32 | u64::from(octets), hook as u32)
 }
 
 /// Whether a packet is to be dropped for what it is to which of our ports; 0, or the [`Reason`].
@@ -49,12 +66,13 @@ pub fn judge_packet(hook: Hook, packets: u32) -> u32 {
 #[inline(never)]
 extern "C" fn leuko_judge(high: u64, low: u64, scope: u32, size: u64, hook: u32) -> u32 {
     let seen = Seen { packets: (size >> 32) as u32, octets: size as u32, now_ns: now_ns() };
-    let [short, long] = lengths(Addr { high, low });
-    let entry = find(Addr { high, low }, Lengths { short, long }, scope, seen.now_ns);
+    let peer = Addr { high, low };
+    let near = Near::of(peer);
+    let entry = find(peer, near.blocked, scope, seen.now_ns);
     let (Some(entry), Some(counters)) = (entry, maps::counters(hook_of(hook))) else {
         return 0;
     };
-    if is_allowed(Addr { high, low }) {
+    if near.is_allowed && is_allowed(peer) {
         return 0;
     }
     // SAFETY: an element that is freed only after a grace period that waits for this program, and this CPU's own counters.
@@ -76,7 +94,7 @@ extern "C" fn leuko_judge_parsed(hook: u32, packets: u32) -> u32 {
         Hook::Ingress => (packet.src, packet.dst_port),
         Hook::Egress => (packet.dst, packet.src_port),
     };
-    if has & (gate::PROTOCOLS | gate::PORTS) != 0 && lengths(peer) != [0; 2] {
+    if has & (gate::PROTOCOLS | gate::PORTS) != 0 && !Near::of(peer).blocked.is_empty() {
         let size = u64::from(packets) << 32 | u64::from(packet.ip_octets);
         let protocol = u32::from(packet.proto) << 16;
         if has & gate::PORTS != 0 && port != 0 {
@@ -168,19 +186,30 @@ fn peer_of<F: Frame>(frame: &F, hook: Hook) -> Option<(Addr, u32)> {
     Some((peer, frame.wire_len().wrapping_sub(offset as u32)))
 }
 
-/// Lengths of blocked networks that an address may be in: bit n of the first word is n + 1, of the second n + 65.
-#[inline(always)]
-fn lengths(peer: Addr) -> [u64; 2] {
-    if let Some(v4) = peer.v4() {
-        // SAFETY: an aligned element of the array.
-        let word = maps::filter_v4(place_v4(v4)).map_or(0, |word| unsafe { word.read_volatile() });
-        return [0, word << 32];
+/// Networks on the lists that an address may be in.
+struct Near {
+    /// Lengths of the blocked ones.
+    blocked: Lengths,
+    /// Whether there are some that are never to be dropped.
+    is_allowed: bool,
+}
+
+impl Near {
+    #[inline(always)]
+    fn of(peer: Addr) -> Self {
+        if let Some(v4) = peer.v4() {
+            // SAFETY: an aligned element of the array.
+            let word = maps::filter_v4(place_v4(v4)).map_or(0, |word| unsafe { word.read_volatile() });
+            return Self { blocked: Lengths { short: 0, long: word << 32 }, is_allowed: word >> 32 != 0 };
+        }
+        // SAFETY: as above.
+        let words = maps::filter_v6(place_v6(peer.high)).map_or([0; 2], |words| unsafe { words.read_volatile() });
+        // SAFETY: as in `sought`.
+        let blocked = unsafe { (&raw const (*maps::gate()).short_v6).read_volatile() };
+        let short = words[0] & !filter::ALLOWED_V6 | u64::from(blocked);
+        let is_allowed = words[0] & filter::ALLOWED_V6 != 0 || allowed_v6()[0] as u32 != 0;
+        Self { blocked: Lengths { short, long: words[1] }, is_allowed }
     }
-    // SAFETY: as above.
-    let [short, long] = maps::filter_v6(place_v6(peer.high)).map_or([0; 2], |words| unsafe { words.read_volatile() });
-    // SAFETY: as in `sought`.
-    let shortest = maps::gate().map_or(0, |gate| unsafe { (&raw const (*gate).short_v6).read_volatile() });
-    [short | u64::from(shortest), long]
 }
 
 /// Lengths of prefixes that are tried for one address, the longest first: there are 32 of IPv4.
@@ -205,14 +234,7 @@ fn find(peer: Addr, mut left: Lengths, scope: u32, now_ns: u64) -> Option<*mut B
 /// Whether an address is never to be dropped, whatever the list says.
 #[inline(always)]
 fn is_allowed(addr: Addr) -> bool {
-    let Some(gate) = maps::gate() else {
-        return false;
-    };
-    // SAFETY: as in `sought`.
-    let (v4, [short, long]) =
-        unsafe { ((&raw const (*gate).allowed_v4).read_volatile(), (&raw const (*gate).allowed_v6).read_volatile()) };
-    let mut left =
-        if addr.v4().is_some() { Lengths { short: 0, long: u64::from(v4) << 32 } } else { Lengths { short, long } };
+    let mut left = allowed_lengths(addr);
     for _ in 0..TRIED {
         let Some(prefix) = left.take() else {
             break;
@@ -224,6 +246,23 @@ fn is_allowed(addr: Addr) -> bool {
     false
 }
 
+#[inline(always)]
+fn allowed_lengths(addr: Addr) -> Lengths {
+    if let Some(v4) = addr.v4() {
+        // SAFETY: an aligned element of the array.
+        let word = maps::filter_v4(place_v4(v4)).map_or(0, |word| unsafe { word.read_volatile() });
+        return Lengths { short: 0, long: word & !0 << 32 };
+    }
+    let [short, long] = allowed_v6();
+    Lengths { short, long }
+}
+
+#[inline(always)]
+fn allowed_v6() -> [u64; 2] {
+    // SAFETY: as in `sought`.
+    unsafe { (&raw const (*maps::gate()).allowed_v6).read_volatile() }
+}
+
 /// Lengths of prefixes: bit n of the first word is n + 1, of the second n + 65.
 struct Lengths {
     short: u64,
@@ -231,6 +270,11 @@ struct Lengths {
 }
 
 impl Lengths {
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.short | self.long == 0
+    }
+
     /// Takes the longest.
     #[inline(always)]
     fn take(&mut self) -> Option<u32> {

@@ -14,11 +14,11 @@
 //! | `FRAGMENTS` | hash -> word | 8,192 | 64 KiB | kernel | an older entry is lost |
 //! | `WATCHED` | ifindex -> 1 | 1,024 | 64 KiB | userspace | forwarded packets are counted twice, with a warning |
 //! | `ARP` | ring of [`ArpMessage`] | | 256 KiB | kernel | counted as `arp_lost` |
-//! | `GATE` | [`Gate`] | 1 | a page | userspace | never |
+//! | `.bss` | [`Gate`] | 1 | a page | userspace | never |
 //! | `BLOCKS` | [`BlockKey`] -> [`BlockEntry`] | as set | 16 B an entry, 160 B one in use | userspace; kernel counts | userspace is told |
 //! | `FILTER_V4` | first 16 bits -> lengths | 65,536 | 512 KiB | userspace | never |
 //! | `FILTER_V6` | hash of 32 bits -> lengths | 65,536 | 1 MiB | userspace | never |
-//! | `ALLOWED` | [`BlockKey`] -> 1 | 4,096 | 64 KiB | userspace | userspace is told |
+//! | `ALLOWED` | [`BlockKey`] -> 1 | 65,536 | 1 MiB, 64 B one in use | userspace | userspace is told |
 //! | `PROVEN` | hash -> word | 65,536 | 512 KiB | userspace | an older entry is lost |
 //! | `RETRIES` | hash -> two words | 524,288 | 4 MiB | kernel | an older entry is lost |
 //! | `AYA_LOGS` | ring buffer | | 128 KiB | kernel | message lost |
@@ -80,9 +80,6 @@ static WATCHED: HashMap<u32, u32, { WATCHED_INTERFACES as usize }> = HashMap::ne
 static ARP: RingBuf<ArpMessage, { ARP_RING_OCTETS as usize }> = RingBuf::new();
 
 #[btf_map]
-static GATE: Array<Gate, 1, MMAPABLE> = Array::new();
-
-#[btf_map]
 static BLOCKS: HashMap<BlockKey, BlockEntry, 1, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 #[btf_map]
@@ -102,6 +99,11 @@ static RETRIES: Array<[u32; 2], { RETRY_ENTRIES as usize / 2 }> = Array::new();
 
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings { seed: 0, fixed_ns: 0, buckets: 1, sampling: 0, tunnels: 0, mirror: 0 };
+
+/// Found by its address alone, where the element of an array is looked up: every packet asks it. Not pinned: it follows from
+/// the lists.
+#[unsafe(no_mangle)]
+static mut GATE: Gate = Gate { has: 0, short_v6: 0, allowed_v6: [0; 2] };
 
 #[inline(always)]
 pub fn flow_tags(index: u32) -> Option<*mut Bucket> {
@@ -162,8 +164,8 @@ pub fn is_watched(ifindex: u32) -> bool {
 }
 
 #[inline(always)]
-pub fn gate() -> Option<*mut Gate> {
-    GATE.get_ptr_mut(0)
+pub fn gate() -> *const Gate {
+    &raw const GATE
 }
 
 #[inline(always)]

@@ -45,7 +45,11 @@ impl Place {
     /// The slot of the flow, if it has one.
     #[inline(always)]
     pub fn find(&self) -> Option<*mut FlowSlot> {
-        find(self.first, self.live(), &self.key).or_else(|| find(self.second, self.live(), &self.key))
+        // No closure: LLVM may make a function of it, whose call and return cost more than what it does.
+        if let Some(slot) = find(self.first, self.live(), &self.key) {
+            return Some(slot);
+        }
+        find(self.second, self.live(), &self.key)
     }
 
     /// Leaves what is known of a packet where the functions for new flows look for it.
@@ -69,7 +73,6 @@ impl Place {
                 packets: wire.packets,
                 direction: seen.direction as u8,
                 proof: proof as u8,
-                tcp_flags: packet.tcp_flags,
                 hook: seen.hook as u8,
             };
         }
@@ -126,7 +129,6 @@ pub struct Newcomer {
     pub direction: u8,
     /// [`Proof`].
     pub proof: u8,
-    pub tcp_flags: u8,
     /// [`Hook`].
     pub hook: u8,
 }

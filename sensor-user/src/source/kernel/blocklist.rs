@@ -1,13 +1,13 @@
 //! The list of blocks in the kernel: written here, read by the programs.
 
 use std::collections::BTreeSet;
-use std::mem::offset_of;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
-use sensor_ebpf::abi::{Addr, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, gate, kind};
+use aya::maps::{Array, HashMap, MapData};
+use sensor_ebpf::abi::{Addr, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, filter, gate, kind};
 use sensor_ebpf::block::{Proof, place_v4, place_v6};
+use tracing::warn;
 
 use super::shared::SharedWords;
 use super::table::map_words;
@@ -30,25 +30,29 @@ pub struct Rule {
 pub struct Blocklist {
     blocks: HashMap<MapData, BlockKey, BlockEntry>,
     allowed: HashMap<MapData, BlockKey, u32>,
-    gate: SharedWords,
+    gate: Array<MapData, Gate>,
     filter_v4: SharedWords,
     filter_v6: SharedWords,
     proven: SharedWords,
-    /// What the gate and the filters are made of.
+    /// What the gate and the filters are made of: blocks, and networks that are never dropped.
     keys: BTreeSet<BlockKey>,
+    spared: BTreeSet<BlockKey>,
     seed: u64,
 }
 
 impl Blocklist {
     pub(super) fn open(ebpf: &mut Ebpf, seed: u64) -> Result<Self> {
-        let gate = map_words(ebpf, "GATE", size_of::<Gate>() / 8)?;
+        let gate = Array::try_from(take_map(ebpf, ".bss")?).context("open the map of the gate")?;
         let filter_v4 = map_words(ebpf, "FILTER_V4", FILTER_ENTRIES as usize)?;
         let filter_v6 = map_words(ebpf, "FILTER_V6", FILTER_ENTRIES as usize * 2)?;
         let proven = map_words(ebpf, "PROVEN", PROVEN_ENTRIES as usize)?;
         let blocks = HashMap::try_from(take_map(ebpf, "BLOCKS")?).context("open map BLOCKS")?;
         let allowed = HashMap::try_from(take_map(ebpf, "ALLOWED")?).context("open map ALLOWED")?;
-        let mut list = Self { blocks, allowed, gate, filter_v4, filter_v6, proven, keys: BTreeSet::new(), seed };
+        let [keys, spared] = [BTreeSet::new(), BTreeSet::new()];
+        let mut list = Self { blocks, allowed, gate, filter_v4, filter_v6, proven, keys, spared, seed };
         list.keys = list.blocks.keys().filter_map(Result::ok).collect();
+        list.spared = list.allowed.keys().filter_map(Result::ok).collect();
+        list.tidy();
         Ok(list)
     }
 
@@ -95,8 +99,7 @@ impl Blocklist {
             .context("put a block into the kernel's list: is respond.capacity too small?")?;
         // The entry is there before anybody is told to look for it.
         self.keys.insert(key);
-        self.mention(&key);
-        Ok(())
+        self.mention(&Mark::blocked(&key))
     }
 
     /// Takes a block off the list, and gives what came of it.
@@ -117,17 +120,19 @@ impl Blocklist {
     /// a look-up until then.
     pub fn tidy(&mut self) {
         let [mut v4, mut v6] = [FILTER_ENTRIES, FILTER_ENTRIES * 2].map(|words| vec![0_u64; words as usize]);
-        let mut gate = 0;
-        for key in &self.keys {
-            let mark = Mark::of(key);
-            gate |= mark.gate;
+        let mut gate = Gate::default();
+        let marks = self.keys.iter().map(Mark::blocked).chain(self.spared.iter().map(Mark::allowed));
+        for mark in marks {
+            add(&mut gate, &mark.gate);
             mark.each_v4(|index, bits| v4[index] |= bits);
             mark.each_v6(|index, bits| v6[index] |= bits);
         }
         for (words, fresh) in [(&self.filter_v4, v4), (&self.filter_v6, v6)] {
             fresh.into_iter().enumerate().for_each(|(index, word)| words.store(index, word));
         }
-        self.gate.store(offset_of!(Gate, has) / 8, gate);
+        if let Err(error) = self.set_gate(&gate) {
+            warn!(error = format!("{error:#}"), "packets are still compared with blocks that are gone");
+        }
     }
 
     /// Says which networks are never dropped.
@@ -140,22 +145,17 @@ impl Blocklist {
             .filter(|(_, prefix)| *prefix > 0)
             .map(|&(addr, prefix)| BlockKey::network(addr, u32::from(prefix)))
             .collect();
-        let known: Vec<BlockKey> = self.allowed.keys().filter_map(Result::ok).collect();
-        for key in wanted.iter().filter(|key| !known.contains(key)) {
-            self.allowed.insert(key, 1, 0).context("note a network that is never dropped; there is room for 4096")?;
+        for key in wanted.difference(&self.spared) {
+            self.allowed.insert(key, 1, 0).context("note a network that is never dropped; there is room for 65536")?;
         }
-        let mut gate = [0_u64; 3];
-        for key in &wanted {
-            let bit = u32::from(key.prefix) - 1;
-            match key.addr.v4() {
-                Some(_) if bit >= 96 => gate[0] |= 1 << (bit - 96),
-                _ => gate[1 + bit as usize / 64] |= 1 << (bit % 64),
-            }
-        }
-        let first = offset_of!(Gate, allowed_v4) / 8;
-        gate.into_iter().enumerate().for_each(|(index, word)| self.gate.store(first + index, word));
-        for key in known.iter().filter(|key| !wanted.contains(key)) {
+        let forgotten: Vec<BlockKey> = self.spared.difference(&wanted).copied().collect();
+        wanted.iter().try_for_each(|key| self.mention(&Mark::allowed(key)))?;
+        self.spared = wanted;
+        for key in &forgotten {
             self.allowed.remove(key).context("forget a network that was never dropped")?;
+        }
+        if !forgotten.is_empty() {
+            self.tidy();
         }
         Ok(())
     }
@@ -166,11 +166,17 @@ impl Blocklist {
         self.proven.store(proof.index as usize, proof.word(now_ns));
     }
 
-    fn mention(&self, key: &BlockKey) {
-        let mark = Mark::of(key);
+    fn mention(&mut self, mark: &Mark) -> Result<()> {
         mark.each_v4(|index, bits| self.filter_v4.set(index, bits));
         mark.each_v6(|index, bits| self.filter_v6.set(index, bits));
-        self.gate.set(offset_of!(Gate, has) / 8, mark.gate);
+        let known = self.gate.get(&0, 0).context("read the gate")?;
+        let mut gate = known;
+        add(&mut gate, &mark.gate);
+        if gate == known { Ok(()) } else { self.set_gate(&gate) }
+    }
+
+    fn set_gate(&mut self, gate: &Gate) -> Result<()> {
+        self.gate.set(0, gate, 0).context("tell the kernel what there is to look for")
     }
 }
 
@@ -181,25 +187,39 @@ fn gap_ns(limit: u32) -> u32 {
     1_000_000_000_u32.checked_div(limit).map_or(0, |gap| gap.max(1))
 }
 
-/// Where filters and gate speak of a key.
+fn add(gate: &mut Gate, bits: &Gate) {
+    gate.has |= bits.has;
+    gate.short_v6 |= bits.short_v6;
+    gate.allowed_v6.iter_mut().zip(bits.allowed_v6).for_each(|(word, bits)| *word |= bits);
+}
+
+/// Where filters and gate speak of a network.
 struct Mark {
-    /// The word of [`Gate::has`] and [`Gate::short_v6`].
-    gate: u64,
+    gate: Gate,
     key: BlockKey,
+    /// Whether it is never dropped.
+    is_allowed: bool,
 }
 
 impl Mark {
-    fn of(key: &BlockKey) -> Self {
+    fn blocked(key: &BlockKey) -> Self {
         let has = match (key.kind, key.proto, key.port) {
             (kind::REQUESTS, ..) => gate::REQUESTS,
             (_, 0, _) => gate::PEERS,
             (_, _, 0) => gate::PROTOCOLS,
             _ => gate::PORTS,
         };
-        let bit = u32::from(key.prefix).saturating_sub(1);
-        let is_short = key.kind == kind::PEER && key.addr.v4().is_none() && bit < 32;
-        let short = if is_short { 1 << (32 + bit) } else { 0 };
-        Self { gate: u64::from(has) | short, key: *key }
+        let is_short = key.kind == kind::PEER && key.addr.v4().is_none() && bit(key) < SHORT_V6;
+        let short_v6 = if is_short { 1 << bit(key) } else { 0 };
+        Self { gate: Gate { has, short_v6, ..Gate::default() }, key: *key, is_allowed: false }
+    }
+
+    fn allowed(key: &BlockKey) -> Self {
+        let mut gate = Gate::default();
+        if key.addr.v4().is_none() {
+            gate.allowed_v6[bit(key) as usize / 64] = 1 << (bit(key) % 64);
+        }
+        Self { gate, key: *key, is_allowed: true }
     }
 
     /// Words of the filter for IPv4, and the bits in them.
@@ -207,19 +227,31 @@ impl Mark {
         let Some(first) = self.key.addr.v4().filter(|_| self.key.kind == kind::PEER) else { return };
         let Some(prefix) = u32::from(self.key.prefix).checked_sub(96).filter(|prefix| *prefix > 0) else { return };
         let last = first | u32::MAX.checked_shr(prefix).unwrap_or(0);
+        let shift = if self.is_allowed { 32 } else { 0 };
         for index in place_v4(first)..=place_v4(last) {
-            each(index as usize, 1 << (prefix - 1));
+            each(index as usize, 1 << (shift + prefix - 1));
         }
     }
 
     /// Words of the filter for IPv6.
     fn each_v6(&self, mut each: impl FnMut(usize, u64)) {
-        let bit = u32::from(self.key.prefix).saturating_sub(1);
-        if self.key.kind == kind::PEER && self.key.addr.v4().is_none() && bit >= 32 {
-            let index = place_v6(self.key.addr.high) * 2 + bit / 64;
-            each(index as usize, 1 << (bit % 64));
+        let bit = bit(&self.key);
+        if self.key.kind == kind::PEER && self.key.addr.v4().is_none() && bit >= SHORT_V6 {
+            let index = place_v6(self.key.addr.high) as usize * 2;
+            if self.is_allowed {
+                each(index, filter::ALLOWED_V6);
+            } else {
+                each(index + bit as usize / 64, 1 << (bit % 64));
+            }
         }
     }
+}
+
+/// Prefixes of IPv6 up to this are not in the filter.
+const SHORT_V6: u32 = 32;
+
+fn bit(key: &BlockKey) -> u32 {
+    u32::from(key.prefix).saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -236,7 +268,7 @@ mod tests {
     fn filters_speak_of_every_address_of_a_network() {
         let words_v4 = |key: &BlockKey| {
             let mut words = Vec::new();
-            Mark::of(key).each_v4(|index, bits| words.push((index, bits)));
+            Mark::blocked(key).each_v4(|index, bits| words.push((index, bits)));
             words
         };
         assert_eq!(words_v4(&key("203.0.113.7", 128)), [(0xcb00, 1 << 31)]);
@@ -245,22 +277,37 @@ mod tests {
         assert!(words_v4(&key("2001:db8::", 32)).is_empty());
         let words_v6 = |key: &BlockKey| {
             let mut words = Vec::new();
-            Mark::of(key).each_v6(|index, bits| words.push((index % 2, bits)));
+            Mark::blocked(key).each_v6(|index, bits| words.push((index % 2, bits)));
             words
         };
         assert_eq!(words_v6(&key("2001:db8::1", 128)), [(1, 1 << 63)]);
         assert_eq!(words_v6(&key("2001:db8::", 64)), [(0, 1 << 63)]);
         assert!(words_v6(&key("2001:db8::", 32)).is_empty() && words_v6(&key("203.0.113.7", 128)).is_empty());
-        assert_eq!(Mark::of(&key("2001:db8::", 32)).gate, u64::from(gate::PEERS) | 1 << 63);
+        let short = Gate { has: gate::PEERS, short_v6: 1 << 31, ..Gate::default() };
+        assert_eq!(Mark::blocked(&key("2001:db8::", 32)).gate, short);
+    }
+
+    #[test]
+    fn what_is_allowed_has_bits_of_its_own() {
+        let mut words = Vec::new();
+        Mark::allowed(&key("203.0.0.0", 96 + 15)).each_v4(|index, bits| words.push((index, bits)));
+        assert_eq!(words, [(0xcb00, 1 << 46), (0xcb01, 1 << 46)]);
+        let network = Mark::allowed(&key("2001:db8::", 64));
+        network.each_v6(|index, bits| words.push((index % 2, bits)));
+        assert_eq!((words.last(), network.gate.allowed_v6), (Some(&(0, filter::ALLOWED_V6)), [1 << 63, 0]));
+        let short = Mark::allowed(&key("2001:db8::", 32));
+        short.each_v6(|_, _| panic!("short prefixes are in the gate alone"));
+        assert_eq!(short.gate.allowed_v6, [1 << 31, 0]);
+        assert_eq!(Mark::allowed(&key("2001:db8::1", 128)).gate.allowed_v6, [0, 1 << 63]);
     }
 
     #[test]
     fn the_gate_says_what_packets_are_needed_for() {
-        let of = |proto, port| Mark::of(&BlockKey { proto, port, ..key("203.0.113.7", 128) }).gate;
-        assert_eq!([of(0, 0), of(17, 0), of(6, 22)], [gate::PEERS, gate::PROTOCOLS, gate::PORTS].map(u64::from));
+        let of = |proto, port| Mark::blocked(&BlockKey { proto, port, ..key("203.0.113.7", 128) }).gate.has;
+        assert_eq!([of(0, 0), of(17, 0), of(6, 22)], [gate::PEERS, gate::PROTOCOLS, gate::PORTS]);
         let requests = BlockKey { kind: kind::REQUESTS, proto: 6, port: 443, ..key("192.0.2.1", 128) };
-        assert_eq!(Mark::of(&requests).gate, u64::from(gate::REQUESTS));
-        Mark::of(&requests).each_v4(|_, _| panic!("requests are found by their key alone"));
+        assert_eq!(Mark::blocked(&requests).gate.has, gate::REQUESTS);
+        Mark::blocked(&requests).each_v4(|_, _| panic!("requests are found by their key alone"));
         assert_eq!((gap_ns(0), gap_ns(100), gap_ns(u32::MAX)), (0, 10_000_000, 1));
     }
 }

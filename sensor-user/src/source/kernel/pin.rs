@@ -12,8 +12,9 @@ use sensor_ebpf::abi::{ABI_VERSION, TableState};
 
 use super::interface::InterfaceId;
 
-/// Maps that a later process goes on with. The others hold nothing for longer than a packet.
-pub const MAPS: [&str; 16] = [
+/// Maps that a later process goes on with. The others hold nothing for longer than a packet, or nothing that does not follow from
+/// these.
+pub const MAPS: [&str; 15] = [
     "FLOW_TAGS",
     "FLOW_SLOTS",
     "AGGREGATE_TAGS",
@@ -24,7 +25,6 @@ pub const MAPS: [&str; 16] = [
     "HANDSHAKES",
     "FRAGMENTS",
     "ARP",
-    "GATE",
     "BLOCKS",
     "FILTER_V4",
     "FILTER_V6",
