@@ -1,6 +1,8 @@
 //! What is done about attackers, in real namespaces: who is dropped, who is not, and who is served meanwhile.
 #![expect(clippy::print_stderr, reason = "how long things took is worth reading")]
 
+#[path = "respond/enforcers.rs"]
+mod enforcers;
 #[path = "respond/floods.rs"]
 mod floods;
 #[path = "respond/lists.rs"]

@@ -75,7 +75,10 @@ pub const SETTINGS: [Setting; 80] = [
     text("log_level", "error, warn, info, debug, trace, off, or a filter such as \"info,leuko::source=debug\"."),
     text("language", "Language of the sentences about incidents: en or es. Default en."),
     text("sensor", "Name of this sensor in alerts. Default: the host name.").such_as(r#""web-1.example.org""#),
-    text("kernel.xdp_mode", "auto, native (in the driver) or generic. auto: native where the driver can."),
+    text(
+        "kernel.xdp_mode",
+        "auto, native (in the driver) or generic. auto: native if the driver can; at TC if another program has XDP.",
+    ),
     text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
     scalar("kernel.flows", "Flows that are tracked at once, 1024 to 16777216. Default 131072."),
     scalar("kernel.sampling", "Look at one packet of so many, 1 to 65536, and multiply what it counts. Default 1."),

@@ -155,22 +155,29 @@ fn attach(interface: &Interface, config: &Config) -> Check {
         .and_then(|mut source| source.attach(interface, config.kernel.xdp_mode, config.kernel.egress));
     match attached {
         Ok(attached) => {
-            Check::ok(AREA, name, format!("xdp {}, egress {}; detached again", attached.xdp, attached.egress))
+            let found = format!("xdp {}, egress {}; detached again", attached.xdp, attached.egress);
+            let check = Check::ok(AREA, name, found);
+            if attached.is_behind() { check.warn(BEHIND) } else { check }
         }
         Err(error) => Check::ok(AREA, name, "refused").fail(format!("{error:#}")),
     }
 }
 
+const BEHIND: &str =
+    "another XDP program is attached: what it drops is not seen, and attackers are dropped after it, at TC";
+
 /// Which interface a program is attached to cannot be told without netlink; that there are any is worth knowing.
 fn other_programs(names: &[String]) -> Check {
     let check = |found: String| Check::ok(AREA, "other XDP programs", found);
     if names.iter().any(|name| name.starts_with("leuko_xdp")) {
-        return check(names.join(", ")).warn("a sensor seems to run already: two on one interface are refused");
+        return check(names.join(", ")).warn("a sensor seems to run already");
     }
     if names.is_empty() {
         return check("none on this host".to_owned());
     }
-    check(names.join(", ")).warn("an interface takes one XDP program: `ip link` shows to which these are attached")
+    check(names.join(", ")).warn(
+        "an interface takes one XDP program (`ip link` shows to which these are attached); the sensor then works at TC",
+    )
 }
 
 fn names_of_xdp_programs() -> Vec<String> {

@@ -23,7 +23,7 @@ use super::{KernelSource, xdp_programs};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum XdpChoice {
-    /// Native, or generic where the driver has no XDP.
+    /// Native; generic where the driver has no XDP; none where another program has it: ingress is then accounted at TC.
     #[default]
     Auto,
     /// In the driver, or not at all.
@@ -52,10 +52,18 @@ pub enum EgressChoice {
 pub struct Attached {
     /// The interface as it is written in the configuration.
     pub interface: String,
-    /// `native` or `generic`.
+    /// `native`, `generic`, or `taken` by another program.
     pub xdp: &'static str,
     /// `tcx`, `clsact` or `off`.
     pub egress: &'static str,
+}
+
+impl Attached {
+    /// Whether another XDP program comes first.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.xdp == TAKEN
+    }
 }
 
 /// What holds the programs on one interface. Dropping it detaches those that are not pinned.
@@ -116,7 +124,8 @@ impl KernelSource {
     /// this source is dropped.
     ///
     /// # Errors
-    /// When the interface is not Ethernet, has another XDP program, or the kernel refuses; nothing stays attached then.
+    /// When the interface is not Ethernet, has another XDP program and XDP was asked for, or the kernel refuses; nothing stays
+    /// attached then.
     pub fn attach(&mut self, interface: &Interface, xdp: XdpChoice, egress: EgressChoice) -> Result<Attached> {
         interface.require_ethernet()?;
         let (links, attached) = interface.namespace.inside(|| self.attach_inside(interface, xdp, egress))??;
@@ -154,30 +163,9 @@ impl KernelSource {
     ) -> Result<(InterfaceLinks, Attached)> {
         let namespace = interface.namespace.clone();
         let mut links = InterfaceLinks { namespace, xdp: None, tc: Vec::new(), pins: Vec::new() };
-        let was_generic = self.pin_of(interface, GENERIC).is_some_and(|path| path.exists());
-        let native = match xdp {
-            XdpChoice::Generic => false,
-            XdpChoice::Auto if was_generic => false,
-            XdpChoice::Native => {
-                self.attach_xdp(interface, XdpMode::Driver, &mut links)?;
-                true
-            }
-            XdpChoice::Auto => match self.attach_xdp(interface, XdpMode::Driver, &mut links) {
-                Ok(()) => true,
-                Err(error) if is_taken(&error) => return Err(error),
-                Err(error) => {
-                    still_called(interface)?;
-                    let error = format!("{error:#}");
-                    warn!(interface = %interface, error, "no native XDP, falling back to generic");
-                    false
-                }
-            },
-        };
-        if !native {
-            self.attach_xdp(interface, XdpMode::Skb, &mut links)?;
-        }
+        let xdp = self.attach_xdp_as(interface, xdp, &mut links)?;
         let hook = TcHook::choose(egress);
-        if !native {
+        if xdp != NATIVE {
             self.attach_tc(interface, TcAttachType::Ingress, hook, &mut links)?;
         }
         let egress = match egress {
@@ -186,8 +174,32 @@ impl KernelSource {
                 self.attach_tc(interface, TcAttachType::Egress, hook, &mut links)?
             }
         };
-        let xdp = if native { NATIVE } else { GENERIC };
         Ok((links, Attached { interface: interface.to_string(), xdp, egress }))
+    }
+
+    /// Attaches XDP as it was chosen, and says how.
+    fn attach_xdp_as(
+        &mut self,
+        interface: &Interface,
+        choice: XdpChoice,
+        links: &mut InterfaceLinks,
+    ) -> Result<&'static str> {
+        let was_generic = self.pin_of(interface, GENERIC).is_some_and(|path| path.exists());
+        let or_generic = choice == XdpChoice::Auto && !was_generic;
+        let is_native = choice == XdpChoice::Native || or_generic;
+        let (mode, name) = if is_native { (XdpMode::Driver, NATIVE) } else { (XdpMode::Skb, GENERIC) };
+        let mut attached = self.attach_xdp(interface, mode, links).map(|()| name);
+        if let Some(error) = attached.as_ref().err().filter(|error| or_generic && !is_taken(error)) {
+            still_called(interface)?;
+            warn!(interface = %interface, error = format!("{error:#}"), "no native XDP, falling back to generic");
+            attached = self.attach_xdp(interface, XdpMode::Skb, links).map(|()| GENERIC);
+        }
+        if let Some(error) = attached.as_ref().err().filter(|error| choice == XdpChoice::Auto && is_taken(error)) {
+            let error = format!("{error:#}");
+            warn!(interface = %interface, error, "packets that arrive are counted and dropped at TC, after that program");
+            return Ok(TAKEN);
+        }
+        attached
     }
 
     /// Where a link is pinned, if links are.
@@ -215,8 +227,8 @@ impl KernelSource {
         if taken {
             let (ip, name) = (interface.ip(), &interface.link.name);
             return result.map(drop).context(format!(
-                "{interface} already has another XDP program (see `{ip} link show dev {name}`); stop what attached it, \
-                 or choose another interface with --interface"
+                "{interface} already has another XDP program (see `{ip} link show dev {name}`); stop what attached it \
+                 (`leuko unpin`, if it was a sensor with --pin), or let packets be counted after it with --xdp-mode auto"
             ));
         }
         links.xdp = Some(links.keep(result?, pin)?);
@@ -280,9 +292,10 @@ impl KernelSource {
     }
 }
 
-/// How native and generic XDP are called in logs and pins.
+/// How XDP is attached, in logs and pins.
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
+const TAKEN: &str = "taken";
 
 /// The link that an earlier process has pinned, if there is one of this kind.
 fn pinned<L: TryFrom<FdLink>>(path: &Path) -> Option<L> {
