@@ -17,12 +17,13 @@ pub const NORMAL: &str = "normal";
 pub const ANOMALY: &str = "anomaly";
 
 /// Every class a label can stand for, normal first, then the identifiers of incidents.
-pub const CLASSES: [&str; 17] = [
+pub const CLASSES: [&str; 18] = [
     NORMAL,
     "port_scan",
     "host_scan",
     "brute_force",
     "syn_flood",
+    "connection_flood",
     "udp_flood",
     "icmp_flood",
     "amplification",
@@ -53,7 +54,7 @@ fn plain(label: &str) -> String {
 }
 
 /// Labels as [`plain`] leaves them, by class. First those of captures (by folder), then CIC-IDS2017, NSL-KDD, UNSW-NB15.
-const LABELS: [(&str, &[&str]); 17] = [
+const LABELS: [(&str, &[&str]); 18] = [
     (NORMAL, &["", "benign", "benignndpi", "benigndns", "background", "0"]),
     (
         "port_scan",
@@ -90,6 +91,7 @@ const LABELS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("syn_flood", &["dossynflood", "ddossynflood", "neptune"]),
+    ("connection_flood", &[]),
     ("udp_flood", &["dosudpflood", "ddosudpflood", "udpstorm"]),
     ("icmp_flood", &["dosicmpflood", "ddosicmpflood", "smurf"]),
     (

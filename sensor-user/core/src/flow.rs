@@ -120,6 +120,10 @@ pub struct FlowEvent {
     pub closing: bool,
     /// TCP: `closing`, and the event before did not say so.
     pub closing_is_new: bool,
+    /// TCP: the client has acknowledged the server's SYN-ACK, so that its address is not forged.
+    pub completed: bool,
+    /// TCP: `completed`, and the event before did not say so.
+    pub completed_is_new: bool,
 }
 
 #[cfg(test)]
@@ -152,6 +156,8 @@ impl FlowEvent {
             first_speaker: Some(Side::Client),
             closing: false,
             closing_is_new: false,
+            completed: true,
+            completed_is_new: true,
         }
     }
 }

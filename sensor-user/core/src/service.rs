@@ -43,12 +43,11 @@ pub struct Services {
 impl Services {
     /// Takes in what a tick learned of a flow.
     pub fn observe(&mut self, event: &FlowEvent, slot: Option<&FlowSlot>, is_ours: bool) {
+        if event.completed_is_new && self.proven.len() < ATTEMPTS {
+            self.proven.push(event.client.addr);
+        }
         if event.proto != proto::TCP || (event.before == event.outcome && !event.is_new) {
             return;
-        }
-        let handshake = slot.filter(|slot| slot.ack_delay != 0);
-        if handshake.is_some() && self.proven.len() < ATTEMPTS {
-            self.proven.push(event.client.addr);
         }
         let service = (event.server.addr, event.server.port);
         let served = match event.outcome {
@@ -65,7 +64,7 @@ impl Services {
         }
         let known = self.established.get(&service);
         if known.is_some_and(|at| event.last_seen.since(*at) <= ESTABLISHED) && self.attempts.len() < ATTEMPTS {
-            let round_trip = handshake.map(round_trip);
+            let round_trip = slot.filter(|_| event.completed).map(round_trip);
             self.attempts.push(Attempt { client: event.client.addr, served, round_trip });
         }
     }
@@ -89,19 +88,24 @@ mod tests {
     fn attempts_are_of_services_that_have_served_somebody() {
         let at = Timestamp::from_secs;
         let mut services = Services::default();
-        let asked = |outcome, secs| FlowEvent { outcome, last_seen: at(secs), ..FlowEvent::example(at(secs)) };
+        let asked = |outcome, secs| {
+            let completed = outcome == Outcome::Served && secs < 10;
+            let event = FlowEvent { outcome, last_seen: at(secs), ..FlowEvent::example(at(secs)) };
+            FlowEvent { completed, completed_is_new: completed, ..event }
+        };
         services.observe(&asked(Outcome::Unanswered, 1), None, true);
         let slot = FlowSlot { syn_ack_delay: 10, ack_delay: 1010, ..FlowSlot::default() };
         services.observe(&asked(Outcome::Served, 2), Some(&slot), true);
         services.observe(&asked(Outcome::HalfOpen, 3), Some(&FlowSlot::default()), true);
-        services.observe(&asked(Outcome::Pending, 4), None, true);
+        let held = FlowEvent { before: Outcome::Pending, is_new: false, ..asked(Outcome::Pending, 4) };
+        services.observe(&FlowEvent { completed: true, completed_is_new: true, ..held }, None, true);
         services.observe(&asked(Outcome::Unanswered, 700), None, true);
         services.observe(&asked(Outcome::Served, 701), None, false);
         let client = FlowEvent::example(at(0)).client.addr;
         let (attempts, proven) = services.take();
         let expected = [(true, Some(Duration::from_nanos(1_024_000))), (false, None)];
         assert_eq!(attempts.iter().map(|one| (one.served, one.round_trip)).collect::<Vec<_>>(), expected);
-        assert_eq!(proven, [client]);
+        assert_eq!(proven, [client; 2]);
         assert_eq!(services.take(), (vec![], vec![]));
     }
 }

@@ -178,6 +178,29 @@ fn a_syn_flood_from_one_host_names_it() {
 }
 
 #[test]
+fn connections_that_are_completed_and_never_used_are_a_flood_of_connections() {
+    for (reset, expected) in [(false, Class::ConnectionFlood), (true, Class::SynFlood)] {
+        let mut net = network();
+        for n in 0..5_000 {
+            let (client, server) = ((host(100_000 + u32::from(n % 50)), 1000 + n), (host(1), 80));
+            if reset {
+                // What a host does that sends requests past its own stack.
+                net.tcp(client, server, SYN, 0);
+                net.tcp(server, client, SYN | ACK, 0);
+                net.tcp(client, server, RST, 0);
+            } else {
+                net.handshake(client, server);
+                net.goodbye(client, server);
+            }
+            net.wait(500);
+        }
+        net.seconds(3);
+        let incident = &net.only().incident;
+        assert_eq!((incident.class, incident.attackers.len()), (expected, 50), "{incident:#?}");
+    }
+}
+
+#[test]
 fn a_crowd_that_is_served_is_no_flood() {
     let mut net = network();
     for n in 0..5_000 {

@@ -195,6 +195,7 @@ pub fn build(config: &TelegramConfig, wiring: &Wiring, templates: &Arc<Templates
         author: wiring.author.clone(),
         keeper: wiring.keeper.clone(),
         response: wiring.response.clone(),
+        listens: config.commands,
     });
     let room = |chat: &ChatId| Arc::new(Room::new(format!("{table}:{chat}"), chat.clone(), Arc::clone(&bot)));
     let rooms: Vec<_> = config.chat_ids.iter().map(room).collect();

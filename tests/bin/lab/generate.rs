@@ -1,12 +1,12 @@
 //! Traffic for which there is no tool to be had: calls in a rhythm, answers that nobody asked for, long names.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use support::Namespace;
+use support::{Load, Namespace, Pace};
 
 const QUICK: Duration = Duration::from_secs(5);
 
@@ -59,6 +59,20 @@ pub fn calls(
         });
         called.flatten_io().context("call")
     })
+}
+
+/// Thousands of connections a second to a web server, for so many seconds.
+pub fn connections(from: &Namespace, (host, port): (&str, u16), asks: bool, seconds: u64) -> Result<()> {
+    let per_second = if asks { 3000 } else { 4000 };
+    let pace = Pace { per_second, threads: 32, patience: Duration::from_millis(500), asks };
+    // They must not use up the ports of the client.
+    from.sysctl("net/ipv4/tcp_max_tw_buckets", "0")?;
+    from.sysctl("net/ipv4/ip_local_port_range", "1024 65000")?;
+    let load = Load::start(from, SocketAddr::new(host.parse()?, port), pace)?;
+    sleep(Duration::from_secs(seconds));
+    let counts = load.stop();
+    eprintln!("{} connections, {} in vain", counts.served, counts.failed);
+    Ok(())
 }
 
 fn answer(mut stream: TcpStream) -> std::io::Result<()> {

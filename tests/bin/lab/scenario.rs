@@ -28,6 +28,10 @@ pub enum Scenario {
     SynFlood,
     /// hping3 -S --rand-source, 6,000 packets
     SpoofedSynFlood,
+    /// 16,000 connections of one client, completed and closed
+    ConnectionFlood,
+    /// Web pages asked for by one client for ten seconds, 3,000 a second and each by a connection of its own
+    PageFlood,
     /// hping3 --udp, 20,000 packets of one source
     UdpFlood,
     /// hping3 --icmp, 30,000 packets of one source
@@ -98,6 +102,8 @@ impl Scenario {
             | Self::SlowScan
             | Self::HostScan
             | Self::ArpSweep
+            | Self::ConnectionFlood
+            | Self::PageFlood
             | Self::Amplification
             | Self::Beacon
             | Self::DnsExfiltration
@@ -124,6 +130,7 @@ impl Scenario {
             Self::ArpSweep => Expected { victims: &["10.77.0."], ..inward("host_scan") },
             Self::SynFlood => inward("syn_flood"),
             Self::SpoofedSynFlood => Expected { attackers: Attackers::These(&[]), ..inward("syn_flood") },
+            Self::ConnectionFlood | Self::PageFlood => inward("connection_flood"),
             Self::UdpFlood => inward("udp_flood"),
             Self::IcmpFlood => inward("icmp_flood"),
             Self::Amplification => Expected { attackers: Attackers::Many("198.51.100."), ..inward("amplification") },

@@ -154,6 +154,8 @@ impl Stage {
             Scenario::ArpSweep => run_tool(client, "nmap", "-sn -n -PR 10.77.0.0/24"),
             Scenario::SynFlood => hping("-S -p 80 -i u200 -c 6000"),
             Scenario::SpoofedSynFlood => hping("-S --rand-source -p 80 -i u200 -c 6000"),
+            Scenario::ConnectionFlood => generate::connections(client, (target, 80), false, 4).map(done),
+            Scenario::PageFlood => generate::connections(client, (target, 80), true, 10).map(done),
             Scenario::UdpFlood => hping("--udp -d 64 -p 7777 -i u100 -c 20000"),
             Scenario::IcmpFlood => hping("--icmp -d 64 -i u100 -c 30000"),
             Scenario::Amplification => generate::answers(client, target, 20_000).map(done),

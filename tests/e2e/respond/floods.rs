@@ -1,13 +1,15 @@
 //! Floods: who is blocked, who is not, and who is served meanwhile.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Load, Need, Pace, Pair, require, until};
+use support::{Http, Load, Need, Pace, Pair, require, until};
 
 use super::lists::{List, blocked};
-use super::{ATTACKER, CUSTOMER, DROPPED, LONG, PORT, SOON, Sensor, Street, number, possible, reaches, service};
+use super::{ATTACKER, CUSTOMER, DROPPED, LONG, PORT, SOON, Sensor, Street, at, number, possible, reaches, service};
 
 /// Connections that are completed and never used, by the thousand.
 const FLOOD: Pace = Pace { per_second: 4000, threads: 32, patience: Duration::from_millis(500), asks: false };
@@ -15,6 +17,8 @@ const CUSTOMS: Pace = Pace { per_second: 20, threads: 4, patience: Duration::fro
 const AT_ONCE: &str = "observe_first = \"0s\"\nfirst = \"60s\"\n";
 const LIMITED: &str = "leuko_unaccounted_packets_total{reason=\"limited\"}";
 const STRANGERS: u8 = 4;
+/// Another service of the server.
+const OTHER_PORT: u16 = 8081;
 
 #[test]
 fn a_connection_flood_is_dropped_and_a_client_is_served_meanwhile() -> Result<()> {
@@ -25,8 +29,8 @@ fn a_connection_flood_is_dropped_and_a_client_is_served_meanwhile() -> Result<()
     let folder = tempfile::tempdir()?;
     let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
     let customs = Load::start(&street.customer, service(), CUSTOMS)?;
-    let flood = flood(&street)?;
-    let incident = named(&sensor)?;
+    let flood = flood(&street, service())?;
+    let incident = named(&sensor, ATTACKER)?;
     let block = sensor.blocked(ATTACKER, |block| number(block, "packets").is_ok_and(|packets| packets > 100.0))?;
     let dropped = sensor.counted(DROPPED)?;
     let before = flood.counts();
@@ -56,6 +60,60 @@ fn a_connection_flood_is_dropped_and_a_client_is_served_meanwhile() -> Result<()
 }
 
 #[test]
+fn a_connection_flood_over_ipv6_is_dropped() -> Result<()> {
+    // In the /64 of the server.
+    const ATTACKER: &str = "fd77::66";
+    const CUSTOMER: &str = "fd77::67";
+    if !possible() {
+        return Ok(());
+    }
+    let street = Street::new()?;
+    for (host, addr) in [(&street.attacker, ATTACKER), (&street.customer, CUSTOMER)] {
+        host.ip(&format!("address add {addr}/64 dev eth0 nodad"))?;
+    }
+    let folder = tempfile::tempdir()?;
+    let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
+    let web = SocketAddr::new(Pair::SERVER_V6.parse()?, PORT);
+    let customs = Load::start(&street.customer, web, CUSTOMS)?;
+    let flood = flood(&street, web)?;
+    let incident = named(&sensor, ATTACKER)?;
+    assert_eq!(incident["class"], "connection_flood", "{incident}");
+    let block = sensor.blocked(ATTACKER, |block| number(block, "packets").is_ok_and(|packets| packets > 100.0))?;
+    let before = flood.counts();
+    until("more of it", LONG, || (flood.counts().failed > before.failed + 100).then_some(()))?;
+    let (flood, customs) = (flood.stop(), customs.stop());
+    assert_eq!(block["enforced"], true);
+    assert_eq!(flood.served, before.served, "the attacker is served");
+    assert_eq!(customs.failed, 0, "{customs:?}");
+    assert!(sensor.blocks()?.iter().all(|block| block["network"] == ATTACKER));
+    Ok(())
+}
+
+#[test]
+fn a_block_with_which_clients_fare_worse_is_taken_back() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let street = Street::new()?;
+    let mut other = Http::start(&street.pair.server, OTHER_PORT)?;
+    let folder = tempfile::tempdir()?;
+    let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
+    let customs = Load::start(&street.customer, at(OTHER_PORT), CUSTOMS)?;
+    until("custom", LONG, || (customs.counts().served > 60).then_some(()))?;
+    let flood = flood(&street, service())?;
+    sensor.blocked(ATTACKER, |block| block["enforced"] == true)?;
+    drop(flood);
+    // The sensor cannot know that it was not the block that did it.
+    other.process().signal(Signal::SIGKILL)?;
+    sensor.told("healthy traffic fared worse with it")?;
+    assert_eq!(sensor.blocks()?, Vec::<Value>::new());
+    assert!(sensor.counted("leuko_unblocked_total{why=\"rolled_back\"}")? >= 1.0);
+    let audit = sensor.granted("audit --json")?;
+    assert!(audit.contains("healthy traffic fared worse"), "{audit}");
+    Ok(())
+}
+
+#[test]
 fn observe_counts_and_drops_nothing() -> Result<()> {
     if !possible() {
         return Ok(());
@@ -63,8 +121,8 @@ fn observe_counts_and_drops_nothing() -> Result<()> {
     let street = Street::new()?;
     let list = List::new()?;
     let sensor = street.watch(list.folder.path(), &list.settings(AT_ONCE), &[])?;
-    let flood = flood(&street)?;
-    named(&sensor)?;
+    let flood = flood(&street, service())?;
+    named(&sensor, ATTACKER)?;
     let block = sensor.blocked(ATTACKER, |block| number(block, "packets").is_ok_and(|packets| packets > 100.0))?;
     let before = flood.counts();
     until("more of it", LONG, || (flood.counts().served > before.served + 500).then_some(()))?;
@@ -90,8 +148,8 @@ fn an_allowlisted_attacker_is_only_reported() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let settings = format!("[respond]\n{AT_ONCE}never = [\"{ATTACKER}\"]\n");
     let sensor = street.watch(folder.path(), &settings, &["--respond", "drop"])?;
-    let flood = flood(&street)?;
-    named(&sensor)?;
+    let flood = flood(&street, service())?;
+    named(&sensor, ATTACKER)?;
     assert!(sensor.counted("leuko_not_blocked_total{why=\"protected\"}")? >= 1.0);
     let before = flood.counts().served;
     until("more of it", LONG, || (flood.counts().served > before + 500).then_some(()))?;
@@ -143,15 +201,15 @@ fn stranger(street: &Street, host: u8) -> Result<Duration> {
     until("an answer", LONG, || (once.counts().served > 0).then(|| once.counts().slowest))
 }
 
-fn flood(street: &Street) -> Result<Load> {
+fn flood(street: &Street, service: SocketAddr) -> Result<Load> {
     // Connections by the thousand must not use up the ports of the attacker.
     street.attacker.sysctl("net/ipv4/tcp_max_tw_buckets", "0")?;
     street.attacker.sysctl("net/ipv4/ip_local_port_range", "1024 65000")?;
-    Load::start(&street.attacker, service(), FLOOD)
+    Load::start(&street.attacker, service, FLOOD)
 }
 
 /// The first incident that names the attacker.
-fn named(sensor: &Sensor<'_>) -> Result<Value> {
-    let names = |json: &Value| json["type"] == "incident" && json["attackers"][0] == ATTACKER;
+fn named(sensor: &Sensor<'_>, attacker: &str) -> Result<Value> {
+    let names = |json: &Value| json["type"] == "incident" && json["attackers"][0] == attacker;
     Ok(sensor.leuko.wait_for("an incident of the attacker", LONG, |line| names(&line.json))?.json)
 }

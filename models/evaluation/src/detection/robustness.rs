@@ -16,10 +16,13 @@ use crate::captures::NEVER;
 type Scale = fn(&mut DetectorParams, f64);
 
 /// Every parameter that decides; bounds of memory do not.
-pub const PARAMETERS: [(&str, Scale); 57] = [
+pub const PARAMETERS: [(&str, Scale); 60] = [
     ("syn_flood.arrivals", |p, f| scale_count(&mut p.syn_flood.arrivals, f)),
     ("syn_flood.flows", |p, f| scale_count(&mut p.syn_flood.flows, f)),
     ("syn_flood.useless_share", |p, f| scale_share(&mut p.syn_flood.useless_share, f)),
+    ("connection_flood.connections", |p, f| scale_count(&mut p.connection_flood.connections, f)),
+    ("connection_flood.growth", |p, f| scale_real(&mut p.connection_flood.growth, f)),
+    ("connection_flood.local_factor", |p, f| scale_count(&mut p.connection_flood.local_factor, f)),
     ("udp_flood.arrivals", |p, f| scale_count(&mut p.udp_flood.arrivals, f)),
     ("udp_flood.flows", |p, f| scale_count(&mut p.udp_flood.flows, f)),
     ("udp_flood.useless_share", |p, f| scale_share(&mut p.udp_flood.useless_share, f)),

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Detector, Finding, saturating_score};
 use crate::bounded::make_room;
-use crate::flow::{FlowEvent, Outcome};
+use crate::flow::FlowEvent;
 use crate::incident::{Class, Severity};
 use crate::roles::Roles;
 use crate::time::Timestamp;
@@ -69,13 +69,11 @@ struct Opened {
 
 impl Detector for ConnectionFlood {
     fn observe(&mut self, event: &FlowEvent) {
-        let completed = matches!(event.outcome, Outcome::Served | Outcome::Torn);
-        if event.proto != proto::TCP || !completed {
+        if event.proto != proto::TCP || !event.completed {
             return;
         }
-        // A port that is used again shows as further requests of a conversation that was served.
-        let begun =
-            if event.is_new || event.before != event.outcome { event.sent.syns.max(1) } else { event.sent.syns };
+        // A port that is used again shows as further requests of a connection that was completed.
+        let begun = if event.completed_is_new { event.sent.syns.max(1) } else { event.sent.syns };
         if begun == 0 {
             return;
         }
@@ -158,9 +156,10 @@ impl ConnectionFlood {
 }
 
 impl Opened {
-    /// The start of the window, or of the pair.
+    /// The first second of the window in which much was opened, or the start of the pair: before that is ordinary traffic.
     fn begun(&self) -> Timestamp {
-        let second = self.seconds.keys().next().copied().unwrap_or_default();
+        let peak = self.seconds.values().copied().max().unwrap_or(0);
+        let second = self.seconds.iter().find(|(_, begun)| **begun * 10 >= peak).map_or(0, |(&second, _)| second);
         self.first_seen.max(Timestamp::from_secs(second))
     }
 }
@@ -180,7 +179,6 @@ mod tests {
                 let mut event = FlowEvent::example(at);
                 event.client.addr = client.parse::<IpAddr>().unwrap().into();
                 event.client.port = u16::try_from(10_000 + port).unwrap();
-                event.before = Outcome::Pending;
                 flood.observe(&event);
             }
             found.extend(flood.tick(at + Duration::from_secs(1), &Roles::default()));
@@ -224,10 +222,9 @@ mod tests {
             for client in 0..2000_u32 {
                 let mut event = FlowEvent::example(at);
                 event.client.addr = Addr::from_v4(0xcb00_0000 + client);
-                event.before = Outcome::Pending;
                 flood.observe(&event);
                 event.client.addr = Addr::from_v4(0xc633_6401);
-                event.outcome = Outcome::HalfOpen;
+                (event.completed, event.completed_is_new) = (false, false);
                 flood.observe(&event);
             }
             assert!(flood.tick(at + Duration::from_secs(1), &Roles::default()).is_empty());

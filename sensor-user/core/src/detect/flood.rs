@@ -1,7 +1,8 @@
 //! SYN, UDP and ICMP floods, and reflected ones: what a victim is sent without use, over ten seconds.
 //!
 //! A flood is known by the imbalance it makes (Wang, Zhang, Shin 2002: SYN against FIN and SYN-ACK): connections begun
-//! and never used, datagrams never answered. A crowd of real clients has any rate and no imbalance.
+//! and never used, datagrams never answered. A crowd of real clients has any rate and no imbalance. Where most of those
+//! connections were completed, it is a flood of connections.
 //!
 //! Echo requests are answered by whoever is asked, so that there is no imbalance: more of them than anybody needs are a
 //! flood. Answers that nobody asked for, from a service that gives long answers to short questions (Rossow, "Amplification
@@ -235,13 +236,14 @@ impl Flood {
         // A port that is used again is a request of the conversation before it: served if more than SYN-ACKs came back.
         let answered = event.received.packets.saturating_sub(event.received.syns);
         match self.kind {
-            FloodKind::Syn if event.sent.syns > 0 || became_served => Some(Arrival {
+            FloodKind::Syn if event.sent.syns > 0 || became_served || event.completed_is_new => Some(Arrival {
                 victim: event.server.addr,
                 port: event.server.port,
                 source: event.client.addr,
                 arrivals: event.sent.syns,
                 octets: event.sent.octets,
                 useful: if served && !became_served { event.sent.syns.min(answered) } else { u64::from(became_served) },
+                completed: i64::from(event.completed_is_new) - i64::from(event.completed && became_served),
                 amplifier: None,
             }),
             FloodKind::Syn => None,
@@ -253,6 +255,7 @@ impl Flood {
                 arrivals: event.sent.packets,
                 octets: event.sent.octets,
                 useful: 0,
+                completed: 0,
                 amplifier: None,
             }),
             FloodKind::Udp => {
@@ -272,6 +275,7 @@ impl Flood {
                     arrivals: moved.packets,
                     octets: moved.octets,
                     useful: if wanted { moved.packets } else { 0 },
+                    completed: 0,
                     amplifier: (!wanted).then_some(from.port),
                 })
             }
@@ -353,6 +357,7 @@ impl Flood {
     fn class(&self, victim: &Victim, useless: u64) -> Class {
         let reflected: u64 = victim.reflected().into_values().sum();
         match self.kind {
+            FloodKind::Syn if 2 * victim.completed() > useless => Class::ConnectionFlood,
             FloodKind::Syn => Class::SynFlood,
             FloodKind::Icmp => Class::IcmpFlood,
             FloodKind::Udp if reflected as f64 >= REFLECTED * useless as f64 => Class::Amplification,
@@ -378,6 +383,10 @@ impl Flood {
         ]);
         if class == Class::Amplification {
             evidence.insert("amplifier_ports".to_owned(), json!(victim.reflected().into_keys().collect::<Vec<_>>()));
+        }
+        if class == Class::ConnectionFlood {
+            evidence.insert("connections".to_owned(), json!(victim.completed()));
+            evidence.insert("window_s".to_owned(), json!(WINDOW));
         }
         if overflowed > 0 {
             evidence.insert("overflowed_packets".to_owned(), json!(overflowed));

@@ -84,6 +84,7 @@ struct Entry {
     /// TCP: why it is over, when it is.
     closed: Option<EndReason>,
     closing: bool,
+    completed: bool,
     waiting: bool,
     live: bool,
     /// The second in whose bucket the entry is looked at next.
@@ -115,6 +116,7 @@ const VACANT: Entry = Entry {
     end: None,
     closed: None,
     closing: false,
+    completed: false,
     waiting: false,
     live: false,
     due: u64::MAX,
@@ -346,6 +348,7 @@ impl Entry {
         self.after_waiting = view.outcome(true);
         let was_closing = std::mem::replace(&mut self.closing, view.is_closing());
         self.closed = view.closed();
+        let was_completed = std::mem::replace(&mut self.completed, slot.ack_delay != 0);
         let mut deltas = [Delta::default(); 2];
         for way in [Direction::LoToHi, Direction::HiToLo] {
             let (half, rare) = (&slot.half[way.index()], &slot.rare[way.index()]);
@@ -377,6 +380,7 @@ impl Entry {
             received_pushes: view.received().psh,
             received_kind: view.received_kind(),
             closing_is_new: self.closing && !was_closing,
+            completed_is_new: self.completed && !was_completed,
             ..event
         }
     }
@@ -412,6 +416,8 @@ impl Entry {
             first_speaker: self.first_speaker,
             closing: self.closing,
             closing_is_new: false,
+            completed: self.completed,
+            completed_is_new: false,
         }
     }
 

@@ -196,6 +196,8 @@ pub fn served(proto: u8, client: End, server: End, at: Timestamp) -> FlowEvent {
         first_speaker: Some(Side::Client),
         closing: false,
         closing_is_new: false,
+        completed: proto == proto::TCP,
+        completed_is_new: proto == proto::TCP,
     }
 }
 

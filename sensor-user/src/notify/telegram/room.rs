@@ -36,6 +36,8 @@ pub struct Bot {
     pub keeper: Keeper,
     /// How to block somebody; nothing before the sensor can.
     pub response: watch::Receiver<Option<Arc<dyn Act>>>,
+    /// Whether anybody hears what is pressed.
+    pub listens: bool,
 }
 
 impl Bot {
@@ -223,7 +225,8 @@ impl Room {
     async fn draw(&self, id: &str, view: &View) -> anyhow::Result<(String, Option<Value>)> {
         let standing = self.bot.standing(id).await;
         let text = compose(&self.bot.templates, view, &standing)?;
-        Ok((text, keyboard::of(id, &standing, self.bot.words())))
+        let keyboard = self.bot.listens.then(|| keyboard::of(id, &standing, self.bot.words()));
+        Ok((text, keyboard.flatten()))
     }
 
     async fn place(&self) -> ChatId {

@@ -46,6 +46,8 @@ pub(super) struct Second {
     pub(super) arrivals: u64,
     pub(super) octets: u64,
     pub(super) useful: u64,
+    /// TCP: connections completed and not used; negative while the use of those of an earlier second is all there is.
+    pub(super) completed: i64,
     /// Unasked answers, by the port of the service that gave them.
     pub(super) reflected: BTreeMap<u16, u64>,
     /// Who gave them.
@@ -79,6 +81,8 @@ pub(super) struct Arrival {
     pub(super) arrivals: u64,
     pub(super) octets: u64,
     pub(super) useful: u64,
+    /// Connections that were completed and not used, or less those that are used now.
+    pub(super) completed: i64,
     /// Port of the service whose unasked answer this is.
     pub(super) amplifier: Option<u16>,
 }
@@ -86,6 +90,11 @@ pub(super) struct Arrival {
 impl Victim {
     pub(super) fn sum(&self, field: impl Fn(&Second) -> u64) -> u64 {
         self.seconds.values().map(field).sum()
+    }
+
+    /// Connections that were completed and not used.
+    pub(super) fn completed(&self) -> u64 {
+        self.seconds.values().map(|second| second.completed).sum::<i64>().try_into().unwrap_or(0)
     }
 
     /// A source that is in flows and in aggregates counts twice.
@@ -171,6 +180,7 @@ impl Second {
         self.arrivals += arrival.arrivals;
         self.octets += arrival.octets;
         self.useful += arrival.useful;
+        self.completed += arrival.completed;
         self.flows += u64::from(event.is_new);
         if let Some(port) = arrival.amplifier.filter(|port| AMPLIFIERS.contains(port)) {
             *self.reflected.entry(port).or_default() += arrival.arrivals;

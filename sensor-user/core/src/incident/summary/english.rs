@@ -57,12 +57,14 @@ pub(super) fn summary(incident: &Incident) -> String {
                 n("connections")
             )
         }
-        Class::ConnectionFlood => format!(
-            "{who} opened {} connections with {whom}, {service}, in {} seconds ({} would be usual)",
-            n("connections"),
-            n("window_s"),
-            n("usual_connections"),
-        ),
+        Class::ConnectionFlood => {
+            let (connections, window) = (n("connections"), n("window_s"));
+            let rest = match incident.evidence.get("usual_connections") {
+                Some(usual) => format!(" ({usual} would be usual)"),
+                None => " and used hardly any".to_owned(),
+            };
+            format!("{who} opened {connections} connections with {whom}, {service}, in {window} seconds{rest}")
+        }
         Class::SlowDos => format!(
             "{who} held {} connections to {whom}, {service}, open for {} with next to nothing sent",
             n("held_connections"),

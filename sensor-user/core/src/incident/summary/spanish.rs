@@ -57,12 +57,14 @@ pub(super) fn summary(incident: &Incident) -> String {
                 n("connections")
             )
         }
-        Class::ConnectionFlood => format!(
-            "{who} abrió {} conexiones con {whom}, {service}, en {} segundos (lo habitual serían {})",
-            n("connections"),
-            n("window_s"),
-            n("usual_connections"),
-        ),
+        Class::ConnectionFlood => {
+            let (connections, window) = (n("connections"), n("window_s"));
+            let rest = match incident.evidence.get("usual_connections") {
+                Some(usual) => format!(" (lo habitual serían {usual})"),
+                None => " y apenas usó ninguna".to_owned(),
+            };
+            format!("{who} abrió {connections} conexiones con {whom}, {service}, en {window} segundos{rest}")
+        }
         Class::SlowDos => format!(
             "{who} mantuvo {} conexiones con {whom}, {service}, abiertas durante {} sin enviar apenas nada",
             n("held_connections"),

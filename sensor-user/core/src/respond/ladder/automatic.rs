@@ -76,7 +76,10 @@ impl Ladder {
         for attacker in attackers.iter().take(Incident::LISTED) {
             let attacker = attacker.to_canonical();
             let prefix = if attacker.is_ipv4() { 32 } else { self.policy.host_v6.max(self.policy.widest(false)) };
-            *hosts.entry(Network::new(attacker, prefix)).or_default() |= proven(attacker.into());
+            let host = Network::new(attacker, prefix);
+            // Who shares a /64 with us or with somebody never blocked is told from them by the whole address.
+            let host = if self.guard.protects(&host).is_some() { Network::of(attacker.into()) } else { host };
+            *hosts.entry(host).or_default() |= proven(attacker.into());
         }
         hosts
     }

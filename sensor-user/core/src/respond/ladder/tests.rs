@@ -54,7 +54,7 @@ pub(super) fn event(class: Class, attackers: &[&str]) -> IncidentEvent {
 fn armed(mode: Mode) -> Ladder {
     let mut guard = Guard::default();
     guard.set(Protection::Own, vec![network("192.0.2.1")]);
-    guard.set(Protection::Configured, vec![network("198.51.100.0/24")]);
+    guard.set(Protection::Configured, vec![network("198.51.100.0/24"), network("2001:db8:9::1/128")]);
     Ladder::new(Policy { mode, ..Policy::default() }, guard, Timestamp::EPOCH)
 }
 
@@ -152,6 +152,13 @@ fn only_attackers_that_are_who_they_seem_are_blocked() {
             true,
             &["2001:db8::/64 drop 10 min incident 3f0c"],
             [0, 0],
+        ),
+        (
+            "a neighbour of one never blocked",
+            event(Class::BruteForce, &["2001:db8:9::1", "2001:db8:9::2"]),
+            true,
+            &["2001:db8:9::2 drop 10 min incident 3f0c"],
+            [0, 1],
         ),
         (
             "mapped",
