@@ -6,10 +6,10 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use super::atomic::Shared;
 use super::frame::Frame;
 use super::maps;
-use crate::abi::{Addr, BlockEntry, BlockKey, Counters, Hook, Reason, filter, gate, kind};
+use crate::abi::{Addr, BlockEntry, BlockKey, Hook, Reason, filter, gate, kind};
 use crate::account::Adder as _;
 use crate::block::{Proof, Request, Retry, conforms, place_v4, place_v6};
-use crate::packet::{Packet, ethertype, proto, tcp_flags};
+use crate::packet::{Fragment, Packet, ethertype, proto, tcp_flags};
 
 /// What there is to look for, as bits of [`gate`].
 #[inline(always)]
@@ -38,28 +38,37 @@ pub fn judge_frame<F: Frame>(context: F::Context, hook: Hook) -> u32 {
     };
     let packets = frame.segments();
     // A call and its return take a tenth of a drop's time, so the plain cases are here.
-    match (maps::block(&BlockKey::network(peer, longest)), maps::counters(hook)) {
-        (Some(entry), Some(counters)) => {
+    match maps::block(&BlockKey::network(peer, longest)) {
+        Some(entry) => {
             // SAFETY: as in `leuko_judge`.
-            let (entry, counters) = unsafe { (&mut *entry, &mut *counters) };
+            let entry = unsafe { &mut *entry };
             let seen = Seen { packets, octets, now_ns: now_ns() };
-            if !is_allowed && entry.gap_ns == 0 && entry.expires_ns > seen.now_ns {
-                return hit(entry, &seen, counters, Reason::Blocked);
+            let is_plain = entry.gap_ns == 0 && entry.observe == 0;
+            if !is_allowed && is_plain && entry.expires_ns > seen.now_ns {
+                note(entry, &seen);
+                return Reason::Blocked as u32;
             }
         }
-        _ if blocked.is_empty() => return 0,
-        _ => {}
+        None if blocked.is_empty() => return 0,
+        None => {}
     }
     leuko_judge(peer.high, peer.low, 0, u64::from(packets) << 32 | u64::from(octets), hook as u32)
 }
 
-/// Whether a packet is to be dropped for what it is to which of our ports; 0, or the [`Reason`].
+/// Whether the packet that this CPU is looking at is to be dropped for what it is to which of our ports; 0, or the [`Reason`].
 #[inline(always)]
 pub fn judge_packet(hook: Hook, packets: u32) -> u32 {
-    leuko_judge_parsed(hook as u32, packets)
+    leuko_judge_parsed(hook as u32, packets, 0)
 }
 
-/// Looks for a block of all that a peer sends, or of a `scope` of it: a protocol and a port. `size` is packets and octets.
+/// As [`judge_packet`], of what was in a tunnel, whose frame says nothing of it.
+#[inline(always)]
+pub fn judge_inner(hook: Hook, packets: u32) -> u32 {
+    leuko_judge_parsed(hook as u32, packets, 1)
+}
+
+/// Looks for blocks of all that a peer sends, or of a `scope` of it: a protocol and a port. `size` is packets and octets. Of
+/// all networks that hold the peer, the strictest block holds; every one that would drop the packet counts it.
 ///
 /// Exported, so that its BTF linkage is global: the verifier looks at it once, not wherever it is called.
 #[unsafe(no_mangle)]
@@ -67,23 +76,39 @@ pub fn judge_packet(hook: Hook, packets: u32) -> u32 {
 extern "C" fn leuko_judge(high: u64, low: u64, scope: u32, size: u64, hook: u32) -> u32 {
     let seen = Seen { packets: (size >> 32) as u32, octets: size as u32, now_ns: now_ns() };
     let peer = Addr { high, low };
-    let near = Near::of(peer);
-    let entry = find(peer, near.blocked, scope, seen.now_ns);
-    let (Some(entry), Some(counters)) = (entry, maps::counters(hook_of(hook))) else {
-        return 0;
-    };
-    if near.is_allowed && is_allowed(peer) {
+    let Near { blocked: mut left, is_allowed } = Near::of(peer);
+    if is_allowed && leuko_is_allowed(high, low) != 0 {
         return 0;
     }
-    // SAFETY: an element that is freed only after a grace period that waits for this program, and this CPU's own counters.
-    let (entry, counters) = unsafe { (&mut *entry, &mut *counters) };
-    act(entry, &seen, counters)
+    let mut would_drop = 0;
+    for _ in 0..TRIED {
+        let Some(prefix) = left.take() else {
+            break;
+        };
+        let mut key = BlockKey::network(peer, prefix);
+        (key.proto, key.port) = ((scope >> 16) as u8, scope as u16);
+        let Some(entry) = maps::block(&key) else {
+            continue;
+        };
+        // SAFETY: an element that is freed only after a grace period that waits for this program.
+        let entry = unsafe { &mut *entry };
+        let reason = judge(entry, &seen);
+        if reason != 0 {
+            note(entry, &seen);
+            if entry.observe == 0 {
+                return reason;
+            }
+            would_drop = seen.packets;
+        }
+    }
+    tell_would_drop(hook, would_drop);
+    0
 }
 
-/// As [`leuko_judge`], of the packet that this CPU is looking at.
+/// As [`leuko_judge`], of the packet that this CPU is looking at; `inner` is not 0 where its addresses were not looked at yet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn leuko_judge_parsed(hook: u32, packets: u32) -> u32 {
+extern "C" fn leuko_judge_parsed(hook: u32, packets: u32, inner: u32) -> u32 {
     let Some([packet, _]) = maps::packets() else {
         return 0;
     };
@@ -94,6 +119,13 @@ extern "C" fn leuko_judge_parsed(hook: u32, packets: u32) -> u32 {
         Hook::Ingress => (packet.src, packet.dst_port),
         Hook::Egress => (packet.dst, packet.src_port),
     };
+    if inner != 0 && has & gate::PEERS != 0 {
+        let size = u64::from(packets) << 32 | u64::from(packet.ip_octets);
+        let reason = leuko_judge(peer.high, peer.low, 0, size, hook as u32);
+        if reason != 0 {
+            return reason;
+        }
+    }
     if has & (gate::PROTOCOLS | gate::PORTS) != 0 && !Near::of(peer).blocked.is_empty() {
         let size = u64::from(packets) << 32 | u64::from(packet.ip_octets);
         let protocol = u32::from(packet.proto) << 16;
@@ -110,16 +142,17 @@ extern "C" fn leuko_judge_parsed(hook: u32, packets: u32) -> u32 {
             }
         }
     }
-    let begins = packet.proto == proto::TCP && packet.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
-    let Some(counters) = maps::counters(hook).filter(|_| has & gate::REQUESTS != 0 && begins) else {
-        return 0;
-    };
-    if !matches!(hook, Hook::Ingress) {
+    if has & gate::REQUESTS == 0 || !matches!(hook, Hook::Ingress) || !begins_connection(packet) {
         return 0;
     }
-    let seen = Seen { packets, octets: packet.ip_octets, now_ns: now_ns() };
-    // SAFETY: this CPU's own counters.
-    judge_request(packet, &seen, unsafe { &mut *counters }).unwrap_or(0)
+    judge_request(packet, &Seen { packets, octets: packet.ip_octets, now_ns: now_ns() })
+}
+
+/// A SYN, or a fragment that is too short to tell: no host sends such (RFC 1858).
+#[inline(always)]
+fn begins_connection(packet: &Packet) -> bool {
+    let is_cut = packet.tcp_flags == 0 && matches!(packet.fragment, Fragment::First);
+    packet.proto == proto::TCP && (is_cut || packet.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN)
 }
 
 #[inline(always)]
@@ -130,17 +163,25 @@ const fn hook_of(index: u32) -> Hook {
 /// Strangers may ask a service only so often. Whoever has completed a connection is none; whoever asks again after the time
 /// that hosts wait for an answer has a limit of the same rate that those who never do cannot use up.
 #[inline(always)]
-fn judge_request(packet: &Packet, seen: &Seen, counters: &mut Counters) -> Option<u32> {
+fn judge_request(packet: &Packet, seen: &Seen) -> u32 {
     let key =
         BlockKey { addr: packet.dst, kind: kind::REQUESTS, port: packet.dst_port, proto: proto::TCP, prefix: 128 };
-    let entry = maps::block(&key)?;
+    let Some(entry) = maps::block(&key) else {
+        return 0;
+    };
     // SAFETY: as in `leuko_judge`.
     let entry = unsafe { &mut *entry };
-    if entry.expires_ns <= seen.now_ns || is_proven(packet.src, seen.now_ns) {
-        return None;
+    let source = packet.src;
+    if entry.expires_ns <= seen.now_ns
+        || is_proven(source, seen.now_ns)
+        || leuko_is_allowed(source.high, source.low) != 0
+    {
+        return 0;
     }
     let retry = Retry::of(packet, maps::seed());
-    let word = maps::retry(retry.index)?;
+    let Some(word) = maps::retry(retry.index) else {
+        return 0;
+    };
     // SAFETY: an aligned element of the array, read and written as a whole.
     let request = retry.of_word(unsafe { word.read_volatile() }, seen.now_ns);
     if let Request::New(memory) = request {
@@ -148,13 +189,16 @@ fn judge_request(packet: &Packet, seen: &Seen, counters: &mut Counters) -> Optio
         unsafe { word.write_volatile(memory) };
     }
     let due = if matches!(request, Request::Again) { &mut entry.retries_due_ns } else { &mut entry.due_ns };
-    match conforms(*due, seen.now_ns, seen.packets, entry.gap_ns, entry.burst_ns) {
-        Some(next) => {
-            *due = next;
-            None
-        }
-        None => Some(hit(entry, seen, counters, Reason::Limited)),
+    if let Some(next) = conforms(*due, seen.now_ns, seen.packets, entry.gap_ns, entry.burst_ns) {
+        *due = next;
+        return 0;
     }
+    note(entry, seen);
+    if entry.observe != 0 {
+        tell_would_drop(Hook::Ingress as u32, seen.packets);
+        return 0;
+    }
+    Reason::Limited as u32
 }
 
 #[inline(always)]
@@ -215,35 +259,21 @@ impl Near {
 /// Lengths of prefixes that are tried for one address, the longest first: there are 32 of IPv4.
 const TRIED: u32 = 32;
 
-/// The block of the longest prefix that has not expired. `scope` is protocol and port.
-#[inline(always)]
-fn find(peer: Addr, mut left: Lengths, scope: u32, now_ns: u64) -> Option<*mut BlockEntry> {
-    for _ in 0..TRIED {
-        let mut key = BlockKey::network(peer, left.take()?);
-        (key.proto, key.port) = ((scope >> 16) as u8, scope as u16);
-        if let Some(entry) = maps::block(&key) {
-            // SAFETY: as in `leuko_judge`.
-            if unsafe { (*entry).expires_ns } > now_ns {
-                return Some(entry);
-            }
-        }
-    }
-    None
-}
-
-/// Whether an address is never to be dropped, whatever the list says.
-#[inline(always)]
-fn is_allowed(addr: Addr) -> bool {
+/// Whether an address is never to be dropped, whatever the list says: not 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn leuko_is_allowed(high: u64, low: u64) -> u32 {
+    let addr = Addr { high, low };
     let mut left = allowed_lengths(addr);
     for _ in 0..TRIED {
         let Some(prefix) = left.take() else {
             break;
         };
         if maps::is_allowed(&BlockKey::network(addr, prefix)) {
-            return true;
+            return 1;
         }
     }
-    false
+    0
 }
 
 #[inline(always)]
@@ -295,35 +325,41 @@ struct Seen {
     now_ns: u64,
 }
 
-/// What becomes of a packet that a block is about.
+/// Whether a block that has not ended drops a packet that it is about; 0, or the [`Reason`].
 #[inline(always)]
-fn act(entry: &mut BlockEntry, seen: &Seen, counters: &mut Counters) -> u32 {
+fn judge(entry: &mut BlockEntry, seen: &Seen) -> u32 {
+    if entry.expires_ns <= seen.now_ns {
+        return 0;
+    }
     if entry.gap_ns == 0 {
-        return hit(entry, seen, counters, Reason::Blocked);
+        return Reason::Blocked as u32;
     }
     match conforms(entry.due_ns, seen.now_ns, seen.packets, entry.gap_ns, entry.burst_ns) {
         Some(next) => {
             entry.due_ns = next;
             0
         }
-        None => hit(entry, seen, counters, Reason::Limited),
+        None => Reason::Limited as u32,
     }
 }
 
 /// Counts a packet that is to be dropped, or would be.
 #[inline(always)]
-fn hit(entry: &mut BlockEntry, seen: &Seen, counters: &mut Counters, reason: Reason) -> u32 {
+fn note(entry: &mut BlockEntry, seen: &Seen) {
     // SAFETY: aligned words of the entry.
     unsafe {
         Shared::add64(&raw mut entry.packets, u64::from(seen.packets));
         Shared::add64(&raw mut entry.octets, u64::from(seen.octets));
     }
     entry.last_ns = seen.now_ns;
-    if entry.observe != 0 {
-        counters.would_drop += u64::from(seen.packets);
-        return 0;
+}
+
+#[inline(always)]
+fn tell_would_drop(hook: u32, packets: u32) {
+    if let Some(counters) = maps::counters(hook_of(hook)) {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).would_drop += u64::from(packets) };
     }
-    reason as u32
 }
 
 /// CLOCK_MONOTONIC as of the last tick of the kernel (Linux 5.11): no device is asked, and a block may end 10 ms late.

@@ -65,11 +65,9 @@ fn account<F: Frame>(context: F::Context, hook: Hook) -> Verdict {
     } else {
         None
     };
-    if let Some(reason) = left_out {
-        let packets = u64::from(frame.segments());
-        counters.packets += packets;
-        counters.unaccounted[reason as usize] += packets;
-        return Verdict::Pass;
+    let is_judged = sought & gate::PARSED != 0;
+    if let Some(reason) = left_out.filter(|_| !is_judged) {
+        return leave_out(&frame, reason, counters);
     }
     let mut outcome = parse::<F>(context, packet, hook, 0);
     if outcome == SHORT {
@@ -77,7 +75,19 @@ fn account<F: Frame>(context: F::Context, hook: Hook) -> Verdict {
         outcome = parse_apart::<F>(context, packet, hook, 0);
     }
     if outcome != PARSED {
+        if is_judged && is_hidden(outcome) {
+            return drop_frame::<F>(context, Reason::Blocked as u32, counters);
+        }
         return refuse::<F>(context, outcome, counters);
+    }
+    if is_judged {
+        let reason = blocks::judge_packet(hook, F::open(context).segments());
+        if reason != 0 {
+            return drop_frame::<F>(context, reason, counters);
+        }
+        if let Some(reason) = left_out {
+            return leave_out(&F::open(context), reason, counters);
+        }
     }
     if maps::tunnels() != 0 {
         let start = inside_tunnel::<F>(context, packet);
@@ -85,15 +95,28 @@ fn account<F: Frame>(context: F::Context, hook: Hook) -> Verdict {
         let inner = unsafe { &mut *inner };
         if start != 0 && parse_apart::<F>(context, inner, hook, start) == PARSED {
             *packet = *inner;
-        }
-    }
-    if sought & gate::PARSED != 0 {
-        let reason = blocks::judge_packet(hook, F::open(context).segments());
-        if reason != 0 {
-            return drop_frame::<F>(context, reason, counters);
+            let reason = if sought != 0 { blocks::judge_inner(hook, F::open(context).segments()) } else { 0 };
+            if reason != 0 {
+                return drop_frame::<F>(context, reason, counters);
+            }
         }
     }
     account_packet::<F>(context, packet, hook, counters)
+}
+
+/// Counts a packet that is not to be in a flow.
+#[inline(always)]
+fn leave_out<F: Frame>(frame: &F, reason: Reason, counters: &mut Counters) -> Verdict {
+    let packets = u64::from(frame.segments());
+    counters.packets += packets;
+    counters.unaccounted[reason as usize] += packets;
+    Verdict::Pass
+}
+
+/// Whether the headers of a packet lie deeper than any that is not meant to hide them (RFC 8504, 5.3, permits to drop it).
+#[inline(always)]
+const fn is_hidden(outcome: u32) -> bool {
+    outcome == SHORT || outcome == 1 + Reason::ExtensionDepth as u32
 }
 
 /// Counts a packet that is dropped.

@@ -7,6 +7,7 @@ use leuko::source::kernel::blocklist::{Blocklist, Rule};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sensor_ebpf::abi::{Addr, BlockKey, Counters, Reason, kind};
+use sensor_ebpf::packet::tunnel;
 
 use super::frames::{segment, tcp, udp};
 use super::sides::{At, Kernel, NOW_NS};
@@ -142,6 +143,33 @@ fn what_is_only_counted_passes_and_is_in_flows() {
 }
 
 #[test]
+fn the_strictest_of_the_networks_that_hold_an_address_counts() {
+    if !root() {
+        return;
+    }
+    let (observed, limited) = (Rule { observe: true, ..DROP }, Rule { limit: 100, ..DROP });
+    let (narrow, wide, wider) = (key("203.0.113.7/32"), key("203.0.113.0/24"), key("203.0.0.0/16"));
+    for (rules, reason) in [
+        ([Some(observed), Some(DROP), None], Some(Reason::Blocked)),
+        ([Some(limited), None, Some(DROP)], Some(Reason::Blocked)),
+        ([Some(observed), Some(observed), None], None),
+        ([Some(limited), Some(observed), None], None),
+    ] {
+        let mut kernel = kernel();
+        for (key, rule) in [narrow, wide, wider].into_iter().zip(rules) {
+            rule.into_iter().for_each(|rule| edit(&kernel, |list| list.put(key, &rule)).unwrap());
+        }
+        let dropped = kernel.drops(At::Xdp, &datagram("203.0.113.7", "192.0.2.1"));
+        assert_eq!(dropped, reason.is_some(), "{rules:?}");
+        let counters = kernel.counted(At::Xdp.hook()).counters;
+        assert_eq!(blocked(&counters), u64::from(dropped));
+        assert_eq!(counters.would_drop, u64::from(!dropped), "once, however many count it");
+        let packets = |key| edit(&kernel, |list| list.entry(&key)).map(|entry| entry.packets);
+        assert_eq!(packets(narrow), Some(u64::from(rules[0] == Some(observed))));
+    }
+}
+
+#[test]
 fn a_scope_is_a_protocol_or_a_port_at_our_side() {
     if !root() {
         return;
@@ -194,6 +222,8 @@ fn strangers_ask_only_so_often_and_acquaintances_as_they_like() {
     edit(&kernel, |list| list.put(shield, &Rule { limit: 100, ..DROP })).unwrap();
     let acquaintance = [198, 51, 100, 1];
     edit(&kernel, |list| list.note_proven(IpAddr::from(acquaintance).into(), NOW_NS));
+    let friend = [203, 0, 113, 200];
+    edit(&kernel, |list| list.allow(&[(IpAddr::from(friend).into(), 128)])).unwrap();
     let syn = |source: [u8; 4], port| segment((source, port), SERVER, SYN, (1, 0), b"");
     for n in 0..26 {
         kernel.observe(At::Xdp, &syn([203, 0, 113, n], 4000));
@@ -201,10 +231,78 @@ fn strangers_ask_only_so_often_and_acquaintances_as_they_like() {
     for n in 26..50 {
         kernel.refuse(At::Xdp, &syn([203, 0, 113, n], 4000));
         kernel.observe(At::Xdp, &syn(acquaintance, 4000 + u16::from(n)));
+        kernel.observe(At::Xdp, &syn(friend, 4000 + u16::from(n)));
         kernel.observe(At::Xdp, &segment(([203, 0, 113, n], 4000), SERVER, ACK, (1, 1), b"x"));
         kernel.observe(At::Xdp, &segment(([203, 0, 113, n], 4000), (SERVER.0, 80), SYN, (1, 0), b""));
     }
-    assert_eq!(edit(&kernel, |list| list.entry(&shield)).unwrap().packets, 24);
+    // A request in two fragments, of which the first is too short for its flags.
+    let mut cut = syn([203, 0, 113, 60], 4000);
+    cut[14 + 6] |= 0x20;
+    cut[14 + 3] = 28;
+    cut.truncate(14 + 28);
+    kernel.refuse(At::Xdp, &cut);
+    assert_eq!(edit(&kernel, |list| list.entry(&shield)).unwrap().packets, 25);
+}
+
+#[test]
+fn scopes_are_not_evaded() {
+    if !root() {
+        return;
+    }
+    let scoped = |network: &str, proto, port| BlockKey { proto, port, ..key(network) };
+    // Nine destination options before the datagram.
+    let mut deep = datagram("2001:db8::7", "2001:db8::1");
+    for n in 0..9 {
+        let next = if n == 0 { 17 } else { 60 };
+        deep.splice(54..54, [next, 0, 1, 4, 0, 0, 0, 0]);
+    }
+    (deep[14 + 6], deep[14 + 5]) = (60, 12 + 72);
+    let mut kernel = kernel();
+    kernel.observe(At::Xdp, &deep);
+    edit(&kernel, |list| list.put(scoped("203.0.113.7/32", 17, 53), &DROP)).unwrap();
+    for at in [At::Xdp, At::Ingress, At::Egress] {
+        kernel.refuse(at, &deep);
+    }
+
+    // Packets that are left out of what is counted are not left out of what is judged.
+    let options = LoadOptions { flows: 64, blocks: 64, sampling: 1 << 30, ..LoadOptions::default() };
+    let mut sampled = Kernel::with(options);
+    edit(&sampled, |list| list.put(scoped("203.0.113.7/32", 17, 53), &DROP)).unwrap();
+    for _ in 0..20 {
+        sampled.refuse(At::Xdp, &datagram("203.0.113.7", "192.0.2.1"));
+        sampled.observe(At::Xdp, &datagram("203.0.113.8", "192.0.2.1"));
+    }
+    let counters = sampled.counted(At::Xdp.hook()).counters;
+    assert_eq!((blocked(&counters), counters.unaccounted[Reason::Sampled as usize], counters.packets), (20, 20, 40));
+}
+
+#[test]
+fn both_packets_of_a_tunnel_are_judged() {
+    if !root() {
+        return;
+    }
+    // VXLAN from 198.51.100.1: a datagram of 203.0.113.7 inside.
+    let inner = datagram("203.0.113.7", "192.0.2.1");
+    let length = u16::try_from(16 + inner.len()).unwrap().to_be_bytes();
+    let mut outer = [&[0x11, 0x22, 0x12, 0xb5][..], &length, &[0, 0], &[8, 0, 0, 0, 0, 0, 1, 0], &inner].concat();
+    let total = u16::try_from(20 + outer.len()).unwrap().to_be_bytes();
+    let ip = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 64, 17, 0, 0], &[198, 51, 100, 1], &[192, 0, 2, 9]].concat();
+    outer.splice(0..0, [&[0; 12][..], &[8, 0], &ip].concat());
+    let options = LoadOptions { flows: 64, blocks: 64, tunnels: tunnel::VXLAN, ..LoadOptions::default() };
+    let mut kernel = Kernel::with(options);
+    for (network, proto, port, drops) in [
+        ("203.0.113.7/32", 0, 0, true),
+        ("203.0.113.7/32", 17, 53, true),
+        ("198.51.100.1/32", 0, 0, true),
+        ("198.51.100.1/32", 17, 4789, true),
+        ("198.51.100.1/32", 17, 53, false),
+    ] {
+        let scoped = BlockKey { proto, port, ..key(network) };
+        edit(&kernel, |list| list.put(scoped, &DROP)).unwrap();
+        assert_eq!(kernel.drops(At::Xdp, &outer), drops, "{network} {proto} {port}");
+        edit(&kernel, |list| list.remove(&scoped)).unwrap();
+    }
+    kernel.observe(At::Xdp, &outer);
 }
 
 #[test]
@@ -254,12 +352,12 @@ fn the_kernel_agrees_with_a_linear_search() {
                 addr.network(u32::from(key.prefix)) == key.addr && addr.v4().is_some() == key.addr.v4().is_some()
             };
             let live = expected.iter().filter(|(key, rule)| rule.expires_ns > NOW_NS && within(key));
-            let longest = live.max_by_key(|(key, _)| key.prefix);
+            let strictest = live.min_by_key(|(_, rule)| rule.observe);
             let allowed = allowed.iter().any(|&(addr, prefix)| within(&BlockKey::network(addr, u32::from(prefix))));
-            let drops = longest.is_some_and(|(_, rule)| !rule.observe) && !allowed;
+            let drops = strictest.is_some_and(|(_, rule)| !rule.observe) && !allowed;
             let us = if source.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
             let dropped = kernel.drops(At::Xdp, &datagram(&source.to_string(), us));
-            prop_assert_eq!(dropped, drops, "{} {:?}", source, longest);
+            prop_assert_eq!(dropped, drops, "{} {:?}", source, strictest);
         }
         Ok(())
     });
