@@ -50,19 +50,7 @@ mod programs {
         xdp_action(&ctx, account_xdp::<false>(&ctx))
     }
 
-    /// Generic XDP runs behind GRO, so it does not account: [`leuko_ingress`] does.
-    #[xdp(frags)]
-    pub fn leuko_xdp_generic(_ctx: XdpContext) -> u32 {
-        XDP_PASS
-    }
-
-    /// [`leuko_xdp_generic`] for kernels before 5.18.
-    #[xdp]
-    pub fn leuko_xdp_generic_linear(_ctx: XdpContext) -> u32 {
-        XDP_PASS
-    }
-
-    /// Ingress where XDP is generic: behind GRO, whose merged packets are counted as the wire had them.
+    /// Ingress where XDP is not to be had: behind GRO, whose merged packets are counted as the wire had them.
     #[classifier]
     pub fn leuko_ingress(ctx: TcContext) -> i32 {
         tc_action(&ctx, account_skb(&ctx, Hook::Ingress))

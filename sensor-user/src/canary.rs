@@ -2,7 +2,7 @@
 //!
 //! The packets go over the loopback of that namespace, from one random address of 127.0.0.0/8 to another, so they reach
 //! nobody. They pass the same tables, are read at the same ticks, and meet the same test as any scan; the programs are
-//! those for generic XDP, since a loopback has no other. The engine keeps the packets from learning and from receivers
+//! those for TC, since a loopback has no XDP. The engine keeps the packets from learning and from receivers
 //! (see [`sensor_core::canary`]). Every probe is refused at once, so the time is that of the sensor alone, without the
 //! second after which silence counts as an answer.
 

@@ -67,7 +67,7 @@ fn every_flag_of_run_reaches_its_setting() {
     assert_eq!(config.canary.every.get(), Duration::from_secs(3600));
     let kernel = serde_json::to_value(config.kernel).unwrap();
     let expected = serde_json::json!({
-        "xdp_mode": "generic", "egress": "clsact", "flows": 2048, "sampling": 9, "tunnels": [], "pin": "/sys/fs/bpf/leuko"
+        "xdp_mode": "off", "egress": "clsact", "flows": 2048, "sampling": 9, "tunnels": [], "pin": "/sys/fs/bpf/leuko"
     });
     assert_eq!(kernel, expected);
     let elsewhere = parse("leuko run --pin=/sys/fs/bpf/edge").load_config().unwrap();
@@ -92,7 +92,7 @@ fn mistakes_are_named_by_the_flag() {
         assert!(error.contains(words), "{line}\n{error}");
     }
     for (line, words) in [
-        ("leuko run --xdp-mode nativ", "possible values: auto, native, generic"),
+        ("leuko run --xdp-mode nativ", "possible values: auto, native, off"),
         ("leuko run --duration 5", "write for instance 90s"),
         ("leuko run --duration -5s", "unexpected argument"),
         ("leuko replay", "<FILE>"),

@@ -64,20 +64,6 @@ fn kernel_and_host_count_the_same() {
 }
 
 #[test]
-fn generic_xdp_passes_and_counts_nothing() {
-    if !root() {
-        return;
-    }
-    let mut kernel = Kernel::load(64);
-    for program in ["leuko_xdp_generic", "leuko_xdp_generic_linear"] {
-        let result = test_run(kernel.source.xdp(program).unwrap(), &tcp(1, ACK, b""), &[], 1);
-        assert_eq!(result.return_value, 2);
-    }
-    let counted = kernel.counted(At::Xdp.hook());
-    assert!(counted.flows.is_empty() && counted.counters.packets == 0);
-}
-
-#[test]
 fn the_program_for_kernels_without_multi_buffer_frames_counts_the_same() {
     if !root() {
         return;

@@ -75,8 +75,6 @@ impl Report {
         let infos = [
             ("leuko_xdp", source.xdp("leuko_xdp")?.info()?),
             ("leuko_xdp_linear", source.xdp("leuko_xdp_linear")?.info()?),
-            ("leuko_xdp_generic", source.xdp("leuko_xdp_generic")?.info()?),
-            ("leuko_xdp_generic_linear", source.xdp("leuko_xdp_generic_linear")?.info()?),
             ("leuko_ingress", source.classifier("leuko_ingress")?.info()?),
             ("leuko_egress", source.classifier("leuko_egress")?.info()?),
         ];

@@ -71,7 +71,7 @@ fn an_interface_that_is_taken_is_waited_for() -> Result<()> {
     let pair = Pair { client: lab.namespace("client")?, server: lab.namespace("server")? };
     pair.server.ip("link add first type veth peer name second")?;
     let mut sensor =
-        pair.server.inside(|| Sensor::start(&["first", "eth*"], XdpChoice::Auto, EgressChoice::Auto))??;
+        pair.server.inside(|| Sensor::start(&["first", "eth*"], XdpChoice::Native, EgressChoice::Auto))??;
     connect(&pair)?;
     let start = |spec: &str| pair.server.inside(|| Sensor::start(&[spec], XdpChoice::Auto, EgressChoice::Auto));
     let other = start("eth0")??;
@@ -100,7 +100,7 @@ fn a_name_that_was_given_to_another_interface_attaches_to_neither() -> Result<()
     server.ip("link add eth0 type veth peer name eth1")?;
     let mut listed = server.inside(|| Interface::find("eth1"))??;
     listed.link.name = "eth0".to_owned();
-    for (xdp, egress) in [(XdpChoice::Auto, EgressChoice::Auto), (XdpChoice::Generic, EgressChoice::Clsact)] {
+    for (xdp, egress) in [(XdpChoice::Auto, EgressChoice::Auto), (XdpChoice::Off, EgressChoice::Clsact)] {
         let mut source = KernelSource::load(LoadOptions { flows: 4096, seed: 7, ..LoadOptions::default() })?;
         let error = source.attach(&listed, xdp, egress).err().context("attached to two interfaces")?;
         assert!(error.to_string().contains("eth0 was renamed or removed"), "{error:#}");
@@ -160,7 +160,7 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
     let (client, server) = (pair.client.name().to_owned(), pair.server.name().to_owned());
     let specs = [format!("{server}:eth0"), format!("{client}:veth?")];
     let specs = specs.each_ref().map(String::as_str);
-    let ways = [(XdpChoice::Auto, EgressChoice::Auto, 1001), (XdpChoice::Generic, EgressChoice::Clsact, 1002)];
+    let ways = [(XdpChoice::Auto, EgressChoice::Auto, 1001), (XdpChoice::Off, EgressChoice::Clsact, 1002)];
     for (xdp, egress, port) in ways {
         let mut sensor = Sensor::start(&specs, xdp, egress)?;
         sensor.expect_udp(&pair, port, 10)?;

@@ -57,10 +57,18 @@ impl<'a> Traffic<'a> {
     /// # Errors
     /// Without root.
     pub fn at(namespace: &'a Namespace) -> Result<Self> {
+        Self::in_mode(namespace, XdpMode::Driver)
+    }
+
+    /// As [`Traffic::at`], with a program in another mode; nothing can be sent from a namespace then.
+    ///
+    /// # Errors
+    /// As [`Traffic::at`].
+    pub fn in_mode(namespace: &'a Namespace, mode: XdpMode) -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("load the traffic generators")?;
         let ifindex = namespace.inside(|| -> Result<u32> {
             let pass: &mut Xdp = program(&mut ebpf, "traffic_pass")?;
-            pass.attach("eth0", XdpMode::Driver).context("attach to eth0")?;
+            pass.attach("eth0", mode).context("attach to eth0")?;
             Ok(if_nametoindex("eth0")?)
         })??;
         for pattern in [Pattern::None, Pattern::Same, Pattern::RandomSources, Pattern::Conversations] {

@@ -157,6 +157,22 @@ impl Reader for TcFrame {
     }
 }
 
+impl TcFrame {
+    /// Whether it begins like an IP packet of its length, and not with a hardware address. Padding is at most 26 octets.
+    #[inline(always)]
+    fn begins_with_ip(&self, kind: u16) -> bool {
+        let Some([first, _, high, low, payload @ ..]) = self.bytes::<6>(0) else {
+            return false;
+        };
+        let (version, octets) = if kind == ethertype::IPV4 {
+            (4, u32::from(u16::from_be_bytes([high, low])))
+        } else {
+            (6, 40 + u32::from(u16::from_be_bytes(payload)))
+        };
+        first >> 4 == version && self.wire_len().wrapping_sub(octets) <= 26
+    }
+}
+
 impl Frame for TcFrame {
     type Context = *mut __sk_buff;
 
@@ -167,14 +183,15 @@ impl Frame for TcFrame {
         Self { context, data, data_end, is_short: Cell::new(false) }
     }
 
-    /// At once where generic XDP has copied a frame that arrives: TC then sees no link layer (Linux 6.18; the copy seems
-    /// to lose `mac_len`, by which TC steps back to it).
+    /// At once where another's generic XDP has copied a frame that arrives: TC then sees no link layer (Linux 6.18; the copy
+    /// seems to lose `mac_len`, by which TC steps back to it). Addresses of the sender stand where the type would.
     #[inline(always)]
     fn skip_link_layer(&self, hook: Hook) -> Result<(u16, usize), Reason> {
         // SAFETY: the context is valid while the program runs.
         let kind = u16::from_be(unsafe { (*self.context).protocol } as u16);
         let is_ip = matches!(kind, ethertype::IPV4 | ethertype::IPV6);
-        if matches!(hook, Hook::Ingress) && is_ip && self.bytes(12).map(u16::from_be_bytes) != Some(kind) {
+        let is_there = || self.bytes(12).map(u16::from_be_bytes) == Some(kind) && !self.begins_with_ip(kind);
+        if matches!(hook, Hook::Ingress) && is_ip && !is_there() {
             return Ok((kind, 0));
         }
         skip_ethernet(self, 0)

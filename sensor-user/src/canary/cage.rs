@@ -52,7 +52,7 @@ impl Cage {
             anyhow::Ok(lo)
         })??;
         // What leaves by a loopback comes in by it: seen once is enough.
-        source.attach(&lo, XdpChoice::Generic, EgressChoice::Off).context("watch the canary's loopback")?;
+        source.attach(&lo, XdpChoice::Off, EgressChoice::Off).context("watch the canary's loopback")?;
         let [client, server] = marks(seed);
         Ok(Self { lo, client, server })
     }

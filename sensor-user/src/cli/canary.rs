@@ -18,7 +18,7 @@ use super::duration;
 
 A sensor of its own watches a network namespace of its own, in which one loopback address scans another: nothing
 leaves this host, nothing is learned, nobody is told. It goes through the tables, the ticks and the test of `leuko run`,
-and through its programs for generic XDP, since a loopback has no other; that a network card hands its packets over is
+and through its programs for TC, since a loopback has no XDP of its own; that a network card hands its packets over is
 not tested. Nor is a sensor that runs already: `leuko run --canary` does that. Exits with 1 when a scan
 is not found. Needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN.")]
 pub struct CanaryArgs {

@@ -77,7 +77,7 @@ pub const SETTINGS: [Setting; 80] = [
     text("sensor", "Name of this sensor in alerts. Default: the host name.").such_as(r#""web-1.example.org""#),
     text(
         "kernel.xdp_mode",
-        "auto, native (in the driver) or generic. auto: native if the driver can; at TC if another program has XDP.",
+        "auto, native (in the driver) or off (at TC). auto: native if the driver can and no other program has it.",
     ),
     text("kernel.egress", "How outgoing packets are seen: auto, tcx (Linux 6.6), clsact, or off for mirror ports."),
     scalar("kernel.flows", "Flows that are tracked at once, 1024 to 16777216. Default 131072."),

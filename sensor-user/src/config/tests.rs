@@ -62,7 +62,7 @@ fn everything_can_be_configured() {
     )
     .unwrap();
     assert_eq!(config.interval.get(), Duration::from_millis(500));
-    assert_eq!(config.kernel.xdp_mode, XdpChoice::Generic);
+    assert_eq!(config.kernel.xdp_mode, XdpChoice::Off);
     assert_eq!(config.detect.disable, [Class::Anomaly, Class::UdpFlood]);
     assert!(config.detect.is_allowed("10.1.2.3".parse().unwrap()));
     assert!(!config.detect.is_allowed("192.0.2.8".parse().unwrap()));
@@ -98,7 +98,7 @@ fn a_mistake_is_named_with_line_key_and_what_is_allowed() {
         ("interfaces = [\"eth0\", \"eth0\"]", "leuko.toml:1: interfaces: lists eth0 twice"),
         (
             "\n[kernel]\nxdp_mode = \"nativ\"",
-            "leuko.toml:3: kernel.xdp_mode: unknown variant `nativ`, expected one of `auto`, `native`, `generic`; did you \
+            "leuko.toml:3: kernel.xdp_mode: unknown variant `nativ`, expected one of `auto`, `native`, `generic`, `off`; did you \
              mean `native`?",
         ),
         ("[kernel]\negress = 1", "leuko.toml:2: kernel.egress: expected text in quotes"),

@@ -9,7 +9,7 @@ use sensor_ebpf::abi::FlowSlot;
 use super::Check;
 use crate::config::Config;
 use crate::source::kernel::attach::EgressChoice;
-use crate::source::kernel::{KernelSource, LoadOptions, xdp_programs};
+use crate::source::kernel::{KernelSource, LoadOptions, xdp_program};
 
 const AREA: &str = "kernel";
 
@@ -131,9 +131,7 @@ fn programs(config: &Config, is_privileged: bool) -> Check {
 
 fn load(flows: u32) -> Result<usize> {
     let mut source = KernelSource::load(LoadOptions { flows, seed: 0, ..LoadOptions::default() })?;
-    for program in xdp_programs() {
-        source.xdp(program)?;
-    }
+    source.xdp(xdp_program())?;
     for program in ["leuko_ingress", "leuko_egress"] {
         source.classifier(program)?;
     }

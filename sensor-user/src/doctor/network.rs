@@ -135,14 +135,14 @@ fn driver(interface: &Interface, driver: Option<&str>, mode: XdpChoice) -> Check
     };
     let is_native = NATIVE.contains(&driver);
     match mode {
-        XdpChoice::Generic => check(format!("{driver}; generic XDP is configured")),
+        XdpChoice::Off => check(format!("{driver}; kernel.xdp_mode is off")),
         XdpChoice::Native if !is_native => check(format!("{driver}, not known to have native XDP"))
-            .warn("kernel.xdp_mode = \"native\" may be refused: choose auto or generic"),
+            .warn("kernel.xdp_mode = \"native\" may be refused: choose auto or off"),
         XdpChoice::Auto if !is_native => {
-            check(format!("{driver}, not known to have native XDP; generic XDP is used, at more cost for each packet"))
+            check(format!("{driver}, not known to have native XDP; TC is used, at more cost for each packet"))
         }
         XdpChoice::Auto | XdpChoice::Native if FLAPPING.contains(&driver) => check(format!("{driver}, native XDP"))
-            .warn("its link may go down for a moment when the sensor starts or stops; generic XDP avoids that"),
+            .warn("its link may go down for a moment when the sensor starts or stops; kernel.xdp_mode = \"off\" avoids that"),
         XdpChoice::Auto | XdpChoice::Native => check(format!("{driver}, native XDP")),
     }
 }
@@ -200,8 +200,8 @@ mod tests {
         for (name, mode, verdict, words) in [
             (Some("virtio_net"), XdpChoice::Auto, Verdict::Ok, "virtio_net, native XDP"),
             (Some("ixgbe"), XdpChoice::Auto, Verdict::Warn, "ixgbe"),
-            (Some("ixgbe"), XdpChoice::Generic, Verdict::Ok, "generic"),
-            (Some("e1000e"), XdpChoice::Auto, Verdict::Ok, "generic XDP is used"),
+            (Some("ixgbe"), XdpChoice::Off, Verdict::Ok, "is off"),
+            (Some("e1000e"), XdpChoice::Auto, Verdict::Ok, "TC is used"),
             (Some("e1000e"), XdpChoice::Native, Verdict::Warn, "not known"),
             (None, XdpChoice::Native, Verdict::Ok, "virtual interface"),
         ] {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp, loaded_programs};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use sensor_core::flow::{AggregateId, SlotId};
@@ -38,16 +38,22 @@ use table::{SharedTable, map_words};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LEUKO_BPF_OBJECT"));
 
 /// Names of the programs in the object.
-pub const PROGRAMS: [&str; 6] =
-    ["leuko_xdp", "leuko_xdp_linear", "leuko_xdp_generic", "leuko_xdp_generic_linear", "leuko_ingress", "leuko_egress"];
+pub const PROGRAMS: [&str; 4] = ["leuko_xdp", "leuko_xdp_linear", "leuko_ingress", "leuko_egress"];
 
-/// The XDP programs for this kernel, native and generic: multi-buffer frames are known since 5.18.
+/// The XDP program for this kernel: multi-buffer frames are known since 5.18.
 #[must_use]
-pub fn xdp_programs() -> [&'static str; 2] {
+pub fn xdp_program() -> &'static str {
     match KernelVersion::current() {
-        Ok(version) if version < KernelVersion::new(5, 18, 0) => ["leuko_xdp_linear", "leuko_xdp_generic_linear"],
-        _ => ["leuko_xdp", "leuko_xdp_generic"],
+        Ok(version) if version < KernelVersion::new(5, 18, 0) => "leuko_xdp_linear",
+        _ => "leuko_xdp",
     }
+}
+
+/// Ids of the XDP programs of sensors; none without the privilege to ask.
+fn sensors() -> BTreeSet<u32> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    let ours = programs.filter(|program| program.name_as_str().is_some_and(|name| name.starts_with("leuko_xdp")));
+    ours.map(|program| program.id()).collect()
 }
 
 /// Load-time choices.
@@ -79,6 +85,8 @@ pub struct KernelSource {
     /// Packets that an earlier process has taken out of the pinned tables; nothing if there was none.
     resumed: Option<u64>,
     sampling: u32,
+    /// XDP programs of other sensors, as of the start: behind them there is nothing to be done.
+    sensors: BTreeSet<u32>,
     flows: SharedTable<FlowSlot>,
     aggregates: SharedTable<Aggregate>,
     state: SharedWords,
@@ -140,6 +148,14 @@ impl KernelSource {
         let arp = RingBuf::try_from(take_map(&mut ebpf, "ARP")?).context("open map ARP")?;
         let grace = GracePeriod::new().context("create the map of maps that waits for running programs")?;
         let sampling = options.sampling.max(1);
+        let room = capacity(&ebpf, "BLOCKS");
+        if room < options.blocks {
+            warn!(
+                room,
+                wanted = options.blocks,
+                "the pinned list of blocks keeps its size; `leuko unpin` lets it change"
+            );
+        }
         let blocklist = Arc::new(Mutex::new(Blocklist::open(&mut ebpf, seed)?));
         let mut source = Self {
             ebpf,
@@ -147,6 +163,7 @@ impl KernelSource {
             pins,
             resumed: None,
             sampling,
+            sensors: sensors(),
             flows,
             aggregates,
             state,
@@ -195,7 +212,7 @@ impl KernelSource {
         Arc::clone(&self.blocklist)
     }
 
-    /// An XDP program (see [`xdp_programs`]), loaded.
+    /// An XDP program (see [`xdp_program`]), loaded.
     ///
     /// # Errors
     /// When the verifier refuses it.
@@ -388,6 +405,14 @@ fn with_permission_hint(error: anyhow::Error) -> anyhow::Error {
         .chain()
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied));
     if denied { error.context("run as root, or grant CAP_BPF and CAP_NET_ADMIN") } else { error }
+}
+
+/// Entries that a hash map has room for: a pinned one as many as when it was made.
+fn capacity(ebpf: &Ebpf, name: &str) -> u32 {
+    let Some(Map::HashMap(map)) = ebpf.map(name) else {
+        return 0;
+    };
+    map.info().map_or(0, |info| info.max_entries())
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

@@ -87,7 +87,6 @@ impl Kernel {
         let options = LoadOptions { seed: 0x5eed, fixed_ns: Some(NOW_NS), ..options };
         let mut source = KernelSource::load(options).unwrap();
         source.xdp("leuko_xdp").unwrap();
-        source.xdp("leuko_xdp_generic").unwrap();
         source.classifier("leuko_ingress").unwrap();
         source.classifier("leuko_egress").unwrap();
         Self { source, before: [Counters::default(); 2] }

@@ -1,4 +1,4 @@
-//! Puts the programs on interfaces: XDP native or generic, TC by TCX or clsact.
+//! Puts the programs on interfaces: XDP in the driver, TC by TCX or clsact.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,21 @@ use tracing::{info, warn};
 
 use super::interface::{Interface, InterfaceId};
 use super::namespace::Namespace;
-use super::{KernelSource, xdp_programs};
+use super::{KernelSource, xdp_program};
 
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum XdpChoice {
-    /// Native; generic where the driver has no XDP; none where another program has it: ingress is then accounted at TC.
+    /// Native, or at TC where the driver has no XDP or another program has it.
     #[default]
     Auto,
     /// In the driver, or not at all.
     Native,
-    /// In the stack, behind GRO; ingress is then accounted at TC.
-    Generic,
+    /// Packets that arrive are accounted at TC, which is no later than generic XDP, and undoes what GRO has merged.
+    #[serde(alias = "generic")]
+    #[value(alias = "generic")]
+    Off,
 }
 
 /// How packets that leave are seen.
@@ -52,13 +54,19 @@ pub enum EgressChoice {
 pub struct Attached {
     /// The interface as it is written in the configuration.
     pub interface: String,
-    /// `native`, `generic`, or `taken` by another program.
+    /// `native`, `taken` by another program, or `off`.
     pub xdp: &'static str,
     /// `tcx`, `clsact` or `off`.
     pub egress: &'static str,
 }
 
 impl Attached {
+    /// Whether packets that arrive are seen by XDP.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.xdp == NATIVE
+    }
+
     /// Whether another XDP program comes first.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -128,7 +136,10 @@ impl KernelSource {
     /// attached then.
     pub fn attach(&mut self, interface: &Interface, xdp: XdpChoice, egress: EgressChoice) -> Result<Attached> {
         interface.require_ethernet()?;
-        let (links, attached) = interface.namespace.inside(|| self.attach_inside(interface, xdp, egress))??;
+        let namespace = interface.namespace.clone();
+        let mut links = InterfaceLinks { namespace, xdp: None, tc: Vec::new(), pins: Vec::new() };
+        let attached = interface.namespace.inside(|| self.attach_inside(interface, xdp, egress, &mut links))?;
+        let attached = attached.inspect_err(|_| links.unpin())?;
         self.links.insert(interface.id(), links);
         info!(interface = attached.interface, xdp = attached.xdp, egress = attached.egress, "attached");
         Ok(attached)
@@ -160,21 +171,20 @@ impl KernelSource {
         interface: &Interface,
         xdp: XdpChoice,
         egress: EgressChoice,
-    ) -> Result<(InterfaceLinks, Attached)> {
-        let namespace = interface.namespace.clone();
-        let mut links = InterfaceLinks { namespace, xdp: None, tc: Vec::new(), pins: Vec::new() };
-        let xdp = self.attach_xdp_as(interface, xdp, &mut links)?;
+        links: &mut InterfaceLinks,
+    ) -> Result<Attached> {
+        let xdp = self.attach_xdp_as(interface, xdp, links)?;
         let hook = TcHook::choose(egress);
         if xdp != NATIVE {
-            self.attach_tc(interface, TcAttachType::Ingress, hook, &mut links)?;
+            self.attach_tc(interface, TcAttachType::Ingress, hook, links)?;
         }
         let egress = match egress {
             EgressChoice::Off => "off",
             EgressChoice::Auto | EgressChoice::Tcx | EgressChoice::Clsact => {
-                self.attach_tc(interface, TcAttachType::Egress, hook, &mut links)?
+                self.attach_tc(interface, TcAttachType::Egress, hook, links)?
             }
         };
-        Ok((links, Attached { interface: interface.to_string(), xdp, egress }))
+        Ok(Attached { interface: interface.to_string(), xdp, egress })
     }
 
     /// Attaches XDP as it was chosen, and says how.
@@ -184,22 +194,24 @@ impl KernelSource {
         choice: XdpChoice,
         links: &mut InterfaceLinks,
     ) -> Result<&'static str> {
-        let was_generic = self.pin_of(interface, GENERIC).is_some_and(|path| path.exists());
-        let or_generic = choice == XdpChoice::Auto && !was_generic;
-        let is_native = choice == XdpChoice::Native || or_generic;
-        let (mode, name) = if is_native { (XdpMode::Driver, NATIVE) } else { (XdpMode::Skb, GENERIC) };
-        let mut attached = self.attach_xdp(interface, mode, links).map(|()| name);
-        if let Some(error) = attached.as_ref().err().filter(|error| or_generic && !is_taken(error)) {
-            still_called(interface)?;
-            warn!(interface = %interface, error = format!("{error:#}"), "no native XDP, falling back to generic");
-            attached = self.attach_xdp(interface, XdpMode::Skb, links).map(|()| GENERIC);
+        if choice == XdpChoice::Off {
+            return Ok(OFF);
         }
-        if let Some(error) = attached.as_ref().err().filter(|error| choice == XdpChoice::Auto && is_taken(error)) {
-            let error = format!("{error:#}");
+        let Err(error) = self.attach_xdp(interface, links) else {
+            return Ok(NATIVE);
+        };
+        let is_taken = is_taken(&error);
+        if choice == XdpChoice::Native || is_taken && self.sensors.contains(&interface.link.xdp) {
+            return Err(error);
+        }
+        still_called(interface)?;
+        let error = format!("{error:#}");
+        if is_taken {
             warn!(interface = %interface, error, "packets that arrive are counted and dropped at TC, after that program");
             return Ok(TAKEN);
         }
-        attached
+        warn!(interface = %interface, error, "no native XDP: packets that arrive are counted and dropped at TC");
+        Ok(OFF)
     }
 
     /// Where a link is pinned, if links are.
@@ -207,10 +219,8 @@ impl KernelSource {
         Some(self.pins.as_ref()?.link(hook, interface.id()))
     }
 
-    fn attach_xdp(&mut self, interface: &Interface, mode: XdpMode, links: &mut InterfaceLinks) -> Result<()> {
-        let [native, generic] = xdp_programs();
-        let (program, adjective) = if mode == XdpMode::Skb { (generic, GENERIC) } else { (native, NATIVE) };
-        let pin = self.pin_of(interface, adjective);
+    fn attach_xdp(&mut self, interface: &Interface, links: &mut InterfaceLinks) -> Result<()> {
+        let (program, pin) = (xdp_program(), self.pin_of(interface, NATIVE));
         let xdp = self.xdp(program)?;
         if let Some(link) = pin.as_deref().and_then(pinned::<XdpLink>) {
             // In one step: no packet is missed.
@@ -221,17 +231,17 @@ impl KernelSource {
             }
             discard(pin.as_deref());
         }
-        let result = xdp.attach_to_if_index(interface.link.index, mode).and_then(|link| xdp.take_link(link));
-        let taken = result.as_ref().err().and_then(os_error).is_some_and(is_busy);
-        let result = result.with_context(|| format!("attach {program} to {interface} in {adjective} mode"));
+        let link = xdp.attach_to_if_index(interface.link.index, XdpMode::Driver).and_then(|link| xdp.take_link(link));
+        let taken = link.as_ref().err().and_then(os_error).is_some_and(is_busy);
+        let link = link.with_context(|| format!("attach {program} to {interface}"));
         if taken {
             let (ip, name) = (interface.ip(), &interface.link.name);
-            return result.map(drop).context(format!(
+            return link.map(drop).context(format!(
                 "{interface} already has another XDP program (see `{ip} link show dev {name}`); stop what attached it \
-                 (`leuko unpin`, if it was a sensor with --pin), or let packets be counted after it with --xdp-mode auto"
+                 (`leuko unpin`, if it was a sensor with --pin), or let packets be counted after it with --xdp-mode off"
             ));
         }
-        links.xdp = Some(links.keep(result?, pin)?);
+        links.xdp = Some(links.keep(link?, pin)?);
         Ok(())
     }
 
@@ -294,8 +304,8 @@ impl KernelSource {
 
 /// How XDP is attached, in logs and pins.
 const NATIVE: &str = "native";
-const GENERIC: &str = "generic";
 const TAKEN: &str = "taken";
+const OFF: &str = "off";
 
 /// The link that an earlier process has pinned, if there is one of this kind.
 fn pinned<L: TryFrom<FdLink>>(path: &Path) -> Option<L> {

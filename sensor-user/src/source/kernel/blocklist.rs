@@ -145,19 +145,27 @@ impl Blocklist {
             .filter(|(_, prefix)| *prefix > 0)
             .map(|&(addr, prefix)| BlockKey::network(addr, u32::from(prefix)))
             .collect();
-        for key in wanted.difference(&self.spared) {
-            self.allowed.insert(key, 1, 0).context("note a network that is never dropped; there is room for 65536")?;
+        let mut outcome = Ok(());
+        let new: Vec<BlockKey> = wanted.difference(&self.spared).copied().collect();
+        for key in new {
+            let noted = self.allowed.insert(key, 1, 0);
+            let noted = noted.context("note a network that is never dropped; there is room for 65536");
+            // One for which there is no room is no reason to forget the others.
+            if let Err(error) = noted.and_then(|()| self.mention(&Mark::allowed(&key))) {
+                outcome = Err(error);
+            } else {
+                self.spared.insert(key);
+            }
         }
         let forgotten: Vec<BlockKey> = self.spared.difference(&wanted).copied().collect();
-        wanted.iter().try_for_each(|key| self.mention(&Mark::allowed(key)))?;
-        self.spared = wanted;
         for key in &forgotten {
             self.allowed.remove(key).context("forget a network that was never dropped")?;
+            self.spared.remove(key);
         }
         if !forgotten.is_empty() {
             self.tidy();
         }
-        Ok(())
+        outcome
     }
 
     /// Notes that a source has completed a connection just now.

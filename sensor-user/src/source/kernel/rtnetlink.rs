@@ -25,8 +25,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// The device in the same namespace whose frames it takes a part of: what a VLAN or a macvlan is on.
     pub base: Option<u32>,
-    /// Whether an XDP program is attached.
-    pub xdp: bool,
+    /// Hardware address.
+    pub mac: Vec<u8>,
+    /// Id of the XDP program that is attached, 0 for none.
+    pub xdp: u32,
 }
 
 /// A socket that lists the links of the namespace it was made in, whoever asks.
@@ -118,7 +120,9 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
+/// Of whatever mode, of the driver's, of generic XDP, of the card's.
+const IFLA_XDP_PROG_IDS: [u16; 4] = [4, 5, 6, 7];
+const IFLA_ADDRESS: u16 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const IFF_UP: u32 = 1;
 
@@ -202,7 +206,11 @@ fn link(body: &[u8]) -> Option<Link> {
             IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_MASTER => link.master = u32_at(value, 0).filter(|&master| master != 0),
             IFLA_LINKINFO => kind = nested(value, IFLA_INFO_KIND).map_or(kind, text),
-            IFLA_XDP => link.xdp = nested(value, IFLA_XDP_ATTACHED).is_some_and(|mode| mode != [0]),
+            IFLA_ADDRESS => link.mac = value.to_vec(),
+            IFLA_XDP => {
+                let ids = IFLA_XDP_PROG_IDS.iter().filter_map(|&id| u32_at(nested(value, id)?, 0));
+                link.xdp = ids.max().unwrap_or(0);
+            }
             _ => {}
         }
     }
@@ -280,7 +288,8 @@ mod tests {
                 &[
                     attribute(IFLA_IFNAME, b"eth0\0"),
                     attribute(IFLA_MASTER, &9u32.to_ne_bytes()),
-                    attribute(IFLA_XDP, &attribute(IFLA_XDP_ATTACHED, &[1])),
+                    attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]),
+                    attribute(IFLA_XDP, &attribute(IFLA_XDP_PROG_IDS[0], &77u32.to_ne_bytes())),
                 ],
             ),
             new_link(3, &[attribute(IFLA_IFNAME, b"eth0.5\0"), lower.clone(), kind(b"vlan\0")]),
@@ -305,7 +314,7 @@ mod tests {
         assert_eq!(
             reply.links,
             [
-                Link { master: Some(9), xdp: true, ..link(2, "eth0") },
+                Link { master: Some(9), mac: vec![2, 0, 0, 0, 0, 1], xdp: 77, ..link(2, "eth0") },
                 Link { base: Some(2), ..link(3, "eth0.5") },
                 link(4, "veth0"),
                 link(5, "mac0"),

@@ -204,7 +204,7 @@ impl Watch {
         let interface = place.interface(link)?;
         match source.attach(&interface, self.xdp, self.egress) {
             Ok(attached) => {
-                place.roster.attached(link);
+                place.roster.attached(link, attached.is_native());
                 Some(Change::Attached(attached))
             }
             Err(error) => {

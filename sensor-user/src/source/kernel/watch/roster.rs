@@ -10,10 +10,28 @@ use crate::source::kernel::rtnetlink::Link;
 /// The links of one namespace that are watched, skipped, or refused.
 #[derive(Debug, Default)]
 pub struct Roster {
-    /// Names at the last listing, by index.
-    watched: BTreeMap<u32, String>,
+    /// By index.
+    watched: BTreeMap<u32, Watched>,
     skipped: BTreeMap<u32, Skip>,
     refused: BTreeMap<u32, Refusal>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    /// At the last listing.
+    name: String,
+    /// As it was before it was attached to.
+    before: Link,
+    /// Whether it was given an XDP program.
+    by_xdp: bool,
+}
+
+impl Watched {
+    /// A link that lacks the program which was attached is another that was given the same index. Without one, it is known by
+    /// its hardware address; and when another's XDP program comes or goes, it is attached to anew.
+    fn is(&self, link: &Link) -> bool {
+        if self.by_xdp { link.xdp != 0 } else { (&link.mac, link.xdp) == (&self.before.mac, self.before.xdp) }
+    }
 }
 
 /// A link that could not be attached to.
@@ -71,15 +89,14 @@ impl Roster {
     pub fn update(&mut self, links: &[Link], patterns: &[NamePattern], at: Duration) -> Vec<Step> {
         let listed: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
         let mut steps = Vec::new();
-        // A link without the program that was attached is another link that was given the same index.
-        let is_there = |index: &u32| listed.get(index).is_some_and(|link| link.xdp);
-        for (index, name) in self.watched.extract_if(.., |index, _| !is_there(index)) {
-            steps.push(Step::Forget { index, name });
+        let is_there = |index: &u32, watched: &Watched| listed.get(index).is_some_and(|link| watched.is(link));
+        for (index, watched) in self.watched.extract_if(.., |index, watched| !is_there(index, watched)) {
+            steps.push(Step::Forget { index, name: watched.name });
         }
-        for (index, name) in &mut self.watched {
+        for (index, watched) in &mut self.watched {
             let to = &listed[index].name;
-            if name != to {
-                let from = std::mem::replace(name, to.clone());
+            if watched.name != *to {
+                let from = std::mem::replace(&mut watched.name, to.clone());
                 steps.push(Step::Rename { from, to: to.clone() });
             }
         }
@@ -105,10 +122,10 @@ impl Roster {
         steps
     }
 
-    /// A link was attached to.
-    pub fn attached(&mut self, link: &Link) {
+    /// A link was attached to, by XDP or without.
+    pub fn attached(&mut self, link: &Link, by_xdp: bool) {
         self.refused.remove(&link.index);
-        self.watched.insert(link.index, link.name.clone());
+        self.watched.insert(link.index, Watched { name: link.name.clone(), before: link.clone(), by_xdp });
     }
 
     /// A link could not be attached to. True when that is news: the first time, or after the link has changed.
@@ -123,7 +140,7 @@ impl Roster {
     /// Everything is gone.
     pub fn clear(&mut self) -> Vec<Step> {
         let watched = std::mem::take(self).watched;
-        watched.into_iter().map(|(index, name)| Step::Forget { index, name }).collect()
+        watched.into_iter().map(|(index, watched)| Step::Forget { index, name: watched.name }).collect()
     }
 
     /// Indices of the links that are watched.
@@ -164,11 +181,13 @@ mod tests {
                         self.roster.refused(link, self.at);
                     }
                     Step::Attach { link, .. } => {
-                        self.roster.attached(link);
-                        links.iter_mut().filter(|other| other.index == link.index).for_each(|link| link.xdp = true);
+                        let by_xdp = link.name != "behind";
+                        self.roster.attached(link, by_xdp);
+                        let attached = links.iter_mut().filter(|other| by_xdp && other.index == link.index);
+                        attached.for_each(|link| link.xdp = 1);
                     }
                     Step::Skip { link, .. } => {
-                        links.iter_mut().filter(|other| other.index == link.index).for_each(|link| link.xdp = false);
+                        links.iter_mut().filter(|other| other.index == link.index).for_each(|link| link.xdp = 0);
                     }
                     Step::Forget { .. } | Step::Rename { .. } => {}
                 }
@@ -214,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_without_a_program_of_ours_is_known_by_its_address() {
+        let mut scene = Scene::new(&["behind"]);
+        let mut links = [Link { mac: vec![2, 1], xdp: 7, ..link(2, "behind") }];
+        scene.check(&mut links, &["attach 2 behind"]);
+        scene.check(&mut links, &[]);
+        links[0].xdp = 0;
+        scene.check(&mut links, &["forget 2 behind", "attach 2 behind"]);
+        scene.check(&mut links, &[]);
+        links[0].mac = vec![2, 2];
+        scene.check(&mut links, &["forget 2 behind", "attach 2 behind"]);
+    }
+
+    #[test]
     fn a_renamed_link_stays_watched_and_its_name_is_free_for_another() {
         let mut scene = Scene::new(&["eth0"]);
         let mut links = [link(2, "eth0"), link(3, "eth1")];
@@ -253,7 +285,7 @@ mod tests {
             }
         }
         assert_eq!(tries, [(1, true), (3, false), (7, false), (15, false)]);
-        links[0].xdp = true;
+        links[0].xdp = 1;
         scene.check(&mut links, &["attach 2 bad0"]);
         scene.check(&mut [], &[]);
         scene.check(&mut links, &["attach 2 bad0"]);
