@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
+use self::places::Gift;
+pub use self::places::Refusal;
 use crate::config::Config;
 use crate::respond::lists::Source;
 
@@ -187,21 +189,38 @@ impl Plan {
         self.own.iter().chain(&self.pins).cloned().collect()
     }
 
+    /// The user of the plan, if there is one.
+    #[must_use]
+    pub fn known_user(&self) -> Option<User> {
+        let user = User::from_name(self.user.as_deref()?).ok().flatten();
+        user.filter(|user| !user.uid.is_root())
+    }
+
+    /// Whether root would become this user at the start; asked by root.
+    ///
+    /// # Errors
+    /// Why it would stay root.
+    pub fn may_become(&self, user: &User) -> Result<(), Refusal> {
+        self.gift(user).map(drop)
+    }
+
+    fn gift(&self, user: &User) -> Result<Gift, Refusal> {
+        places::gift(user, &self.own_folders(), &places::of_others(&self.read, &self.written))
+    }
+
     /// Who to become: the user of the plan, if that works with every file.
     fn successor(&self, report: &mut Report) -> Option<User> {
         let name = self.user.as_deref().filter(|_| Uid::effective().is_root())?;
-        let stays = |why: &str| format!("stays root: {why}");
-        let Ok(Some(user)) = User::from_name(name) else {
+        let Some(user) = self.known_user() else {
             if name != DEFAULT_USER {
-                report.gaps.push(stays(&format!("there is no user {name}; see harden.user")));
+                report.gaps.push(format!("stays root: there is no user {name}; see harden.user"));
             }
             return None;
         };
-        if user.uid.is_root() {
-            return None;
-        }
-        let given = places::hand_over(&user, &self.own_folders(), &places::of_others(&self.read, &self.written));
-        given.map_err(|error| report.gaps.push(stays(&error))).ok().map(|()| user)
+        let given = self.gift(&user).map_err(|Refusal { why, advice }| format!("{why}; {advice}"));
+        let given =
+            given.and_then(|gift| gift.give(&user).map_err(|error| format!("files are not given away: {error}")));
+        given.map_err(|why| report.gaps.push(format!("stays root: {why}"))).ok().map(|()| user)
     }
 
     /// Whether root needs the right to pass over permissions: when what it uses belongs to others.

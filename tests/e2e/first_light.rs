@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Alertmanager, FakeTelegram, Namespace, Need, Pair, Scene, require, run_timeout, until};
+use support::{Alertmanager, FakeTelegram, Lab, Leuko, Namespace, Need, Pair, Scene, require, run_timeout, until};
 
 const LONG: Duration = Scene::LONG;
 
@@ -129,5 +130,41 @@ fn ordinary_traffic_is_quiet_and_attacks_reach_every_receiver() -> Result<()> {
     assert_eq!(last.json["incidents"], 3);
     let link = scene.pair.server.ip("-d link show dev eth0")?;
     assert!(!link.contains("prog/xdp"), "an orphan program: {link}");
+    Ok(())
+}
+
+#[test]
+fn a_closed_terminal_stops_it_as_other_signals_do_unless_nohup_started_it() -> Result<()> {
+    if !require(&[Need::Root, Need::Leuko, Need::Tool("ip"), Need::Tool("nohup")]) {
+        return Ok(());
+    }
+    let pair = Lab::new()?.pair()?;
+    let state = tempfile::tempdir()?;
+    let state = state.path().to_string_lossy();
+    let binary = Leuko::binary()?;
+    let binary = binary.to_string_lossy();
+    let args = [&*binary, "run", "--json", "--interface", "eth0", "--metrics-listen", "off", "--state-dir", &*state];
+    for (program, signals) in [
+        ("env", &[Signal::SIGINT][..]),
+        ("env", &[Signal::SIGTERM]),
+        ("env", &[Signal::SIGHUP]),
+        ("nohup", &[Signal::SIGHUP, Signal::SIGTERM]),
+    ] {
+        let mut leuko = Leuko::start_program(Path::new(program), &pair.server, &args)?;
+        until("watching", LONG, || leuko.stderr().contains("watching").then_some(()))
+            .with_context(|| leuko.stderr())?;
+        let (last, passed_over) = signals.split_last().context("a signal")?;
+        for signal in passed_over {
+            leuko.signal(*signal)?;
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(!leuko.stderr().contains("stopping"), "{program} {signal}: {}", leuko.stderr());
+        }
+        let status = leuko.terminate(*last, LONG)?;
+        assert!(status.success(), "{program} {last}: {status}: {}", leuko.stderr());
+        let summary = leuko.lines().pop().context("the summary")?;
+        assert_eq!(summary.json["type"], "summary", "{program} {last}");
+        let link = pair.server.ip("-d link show dev eth0")?;
+        assert!(!link.contains("prog/xdp"), "{program} {last}: an orphan program: {link}");
+    }
     Ok(())
 }

@@ -29,7 +29,7 @@ fn little_is_kept_and_all_work_goes_on() -> Result<()> {
     }
     let lab = Lab::new()?;
     let pair = Pair { client: lab.namespace("client")?, server: lab.namespace("server")? };
-    let place = Place::new(0o755)?;
+    let place = Place::new()?;
     let canary = "[canary]\nevery = \"1s\"\n";
     // Each goes on with the files and pins that the one before has left, whoever that was.
     for (user, more, uid, capabilities) in [
@@ -86,19 +86,26 @@ fn a_user_who_cannot_use_the_files_is_not_changed_to() -> Result<()> {
     }
     let lab = Lab::new()?;
     let pair = lab.pair()?;
-    for (mode, more, why) in [
-        (0o700, "", "stays root: nobody may not use"),
-        (0o755, "[[notify.webhook]]\nurl_file = \"SECRET\"\n", "secret"),
+    for (closed, more, why) in [
+        (Some("around"), "", "lets it through"),
+        (Some("bpf"), "", "lets it through"),
+        (None, "[[notify.webhook]]\nurl_file = \"SECRET\"\n", "secret"),
     ] {
-        let place = Place::new(mode)?;
+        let place = Place::new()?;
+        if let Some(closed) = closed {
+            fs::set_permissions(place.path(closed), Permissions::from_mode(0o700))?;
+        }
         let secret = place.folder.path().join("secret");
         fs::write(&secret, "http://127.0.0.1:9/")?;
         fs::set_permissions(&secret, Permissions::from_mode(0o600))?;
         let more = more.replace("SECRET", &secret.to_string_lossy());
         let mut leuko = place.start(&pair.server, "nobody", &more)?;
         told(&leuko, "watching")?;
-        assert!(leuko.stderr().contains(why), "{}", leuko.stderr());
+        let log = leuko.stderr();
+        assert!(log.contains("stays root: nobody may not use") && log.contains(why), "{log}");
         restricted(&leuko, 0, USUAL)?;
+        let text = place.doctor(&pair.server)?;
+        assert!(text.contains("stays root: nobody may not use") && text.contains("more rights than"), "{text}");
         assert_eq!(fs::metadata(place.state().join("leuko.db"))?.uid(), 0);
         leuko.terminate(Signal::SIGTERM, LONG)?;
     }
@@ -112,14 +119,12 @@ fn interfaces_elsewhere_are_watched_by_a_user_and_nothing_is_given_up_unasked() 
     }
     let lab = Lab::new()?;
     let (pair, here) = (lab.pair()?, lab.namespace("here")?);
-    let place = Place::new(0o755)?;
+    let place = Place::new()?;
     let interface = format!("{}:eth0", pair.server.name());
     let mut leuko = place.start_on(&here, &interface, "nobody", "")?;
     told(&leuko, "watching")?;
     restricted(&leuko, NOBODY, USUAL | SYS_ADMIN)?;
-    let text = here.run(&Leuko::binary()?.to_string_lossy(), &["doctor", "--config", &place.config()], LONG);
-    // Its exit code is about other things, too.
-    let text = text.map_or_else(|error| format!("{error:#}"), |output| output.stdout);
+    let text = place.doctor(&here)?;
     assert!(text.contains("runs as nobody, with CAP_NET_ADMIN CAP_SYS_ADMIN CAP_PERFMON CAP_BPF"), "{text}");
     leuko.terminate(Signal::SIGTERM, LONG)?;
     drop(leuko);
@@ -181,14 +186,14 @@ struct Place {
 }
 
 impl Place {
-    /// `mode` is that of the folder around the state directory.
-    fn new(mode: u32) -> Result<Self> {
+    fn new() -> Result<Self> {
         let place = Self { folder: tempfile::TempDir::with_prefix("leuko-hardening-")? };
         for name in ["around", "bpf", "log"] {
             fs::create_dir(place.path(name))?;
         }
-        fs::set_permissions(place.folder.path(), Permissions::from_mode(0o755))?;
-        fs::set_permissions(place.path("around"), Permissions::from_mode(mode))?;
+        for folder in [place.folder.path(), &place.path("around")] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+        }
         fs::set_permissions(place.path("log"), Permissions::from_mode(0o777))?;
         mount(Some("bpf"), &place.path("bpf"), Some("bpf"), MsFlags::empty(), None::<&str>).context("mount a bpffs")?;
         Ok(place)
@@ -212,6 +217,12 @@ impl Place {
 
     fn config(&self) -> String {
         self.path("leuko.toml").to_string_lossy().into_owned()
+    }
+
+    fn doctor(&self, namespace: &Namespace) -> Result<String> {
+        let found = namespace.run(&Leuko::binary()?.to_string_lossy(), &["doctor", "--config", &self.config()], LONG);
+        // Its exit code is about other things, too.
+        Ok(found.map_or_else(|error| format!("{error:#}"), |output| output.stdout))
     }
 
     fn start(&self, namespace: &Namespace, user: &str, more: &str) -> Result<Leuko> {

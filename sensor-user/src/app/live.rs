@@ -298,16 +298,33 @@ fn kernel_log(source: &mut KernelSource) -> Result<Box<dyn FnMut()>> {
     Ok(Box::new(move || logger.flush()))
 }
 
-/// Ready at the first SIGINT or SIGTERM.
+/// Ready at the first SIGINT, SIGTERM or SIGHUP.
 fn signals() -> Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    // Whoever starts it with nohup(1) wants it to outlive the terminal.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hangup = if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())) };
+    let mut hangup = hangup.transpose().context("wait for SIGHUP")?;
+    let hung_up = async move {
+        match &mut hangup {
+            Some(hangup) => _ = hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = hung_up => {}
         }
     })
+}
+
+/// Whether `/proc/PID/status` says so; SIGHUP is the first bit.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits & 1 != 0)
 }
 
 async fn after(duration: Option<Duration>) {
@@ -341,4 +358,20 @@ fn read(clock: ClockId) -> u64 {
         let nanos = i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
         u64::try_from(nanos).unwrap_or(0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sensor_of_nohup_outlives_its_terminal() {
+        for (status, ignores) in [
+            ("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n", true),
+            ("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hangup(status), ignores, "{status}");
+        }
+    }
 }

@@ -7,14 +7,14 @@ use nix::unistd::{Uid, User};
 
 use super::Check;
 use crate::config::Config;
-use crate::harden::{self, Capability, DEFAULT_USER, Plan};
+use crate::harden::{self, Capability, DEFAULT_USER, Plan, Refusal};
 
 const AREA: &str = "hardening";
 
 pub fn checks(config: &Config) -> Vec<Check> {
     let plan = harden::plan(config, config.respond.nftables);
     let mut checks = if config.harden.enabled { prospects(&plan) } else { vec![off()] };
-    checks.extend(running(Path::new("/proc"), &plan));
+    checks.extend(running(Path::new("/proc"), &plan, plan.known_user().as_ref()));
     checks
 }
 
@@ -23,25 +23,27 @@ fn off() -> Check {
 }
 
 fn prospects(plan: &Plan) -> Vec<Check> {
-    let known = plan.user.as_deref().and_then(|name| User::from_name(name).ok().flatten());
+    let may = plan.known_user().map(|user| Uid::effective().is_root().then(|| plan.may_become(&user)));
     let [landlock, seccomp] = plan.probe();
     vec![
-        user(plan.user.as_deref(), known.is_some(), Uid::effective().is_root()),
+        user(plan.user.as_deref(), may),
         Check::ok(AREA, "capabilities", format!("keeps {}", harden::names(&plan.capabilities))),
         ability("landlock", landlock.map(|version| format!("version {version}, files are kept from the sensor"))),
         ability("seccomp", seccomp.map(|_| "system calls are kept from the sensor".to_owned())),
     ]
 }
 
-fn user(wanted: Option<&str>, is_known: bool, is_root: bool) -> Check {
+/// `may` is nothing where there is no such user, and says nothing where only root could find out.
+fn user(wanted: Option<&str>, may: Option<Option<Result<(), Refusal>>>) -> Check {
     let check = |found: String| Check::ok(AREA, "user", found);
-    match wanted {
-        Some(name) if is_known && is_root => check(format!("root becomes {name}")),
-        Some(name) if is_known => check(format!("root would become {name}; whether files allow it, root is told")),
-        Some(DEFAULT_USER) => check("stays root when root starts it".to_owned())
+    match (wanted, may) {
+        (Some(name), Some(Some(Ok(())))) => check(format!("root becomes {name}")),
+        (Some(_), Some(Some(Err(Refusal { why, advice })))) => check(format!("stays root: {why}")).warn(advice),
+        (Some(name), Some(None)) => check(format!("root would become {name}; whether files allow it, root is told")),
+        (Some(DEFAULT_USER), None) => check("stays root when root starts it".to_owned())
             .warn("make a user for it: useradd --system --shell /usr/sbin/nologin leuko"),
-        Some(name) => check(format!("there is no user {name}")).warn("make it, or correct harden.user"),
-        None => check("stays root when root starts it, as configured".to_owned()),
+        (Some(name), None) => check(format!("there is no user {name}")).warn("make it, or correct harden.user"),
+        (None, _) => check("stays root when root starts it, as configured".to_owned()),
     }
 }
 
@@ -52,8 +54,8 @@ fn ability(name: &str, result: Result<String, String>) -> Check {
     }
 }
 
-/// Every `leuko run` of this host.
-fn running(proc: &Path, plan: &Plan) -> Vec<Check> {
+/// Every `leuko run` of this host; `user` is whom root is to become.
+fn running(proc: &Path, plan: &Plan, user: Option<&User>) -> Vec<Check> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
@@ -62,11 +64,11 @@ fn running(proc: &Path, plan: &Plan) -> Vec<Check> {
         read(*pid, "comm").is_some_and(|name| name.trim() == "leuko")
             && read(*pid, "cmdline").is_some_and(|words| words.split('\0').any(|word| word == "run"))
     });
-    sensors.filter_map(|pid| Some(state(pid, &read(pid, "status")?, plan))).collect()
+    sensors.filter_map(|pid| Some(state(pid, &read(pid, "status")?, plan, user))).collect()
 }
 
 /// What `/proc/PID/status` says of a sensor.
-fn state(pid: u32, status: &str, plan: &Plan) -> Check {
+fn state(pid: u32, status: &str, plan: &Plan, user: Option<&User>) -> Check {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let effective = field("CapEff").and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or_default();
     let uid = field("Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
@@ -85,7 +87,8 @@ fn state(pid: u32, status: &str, plan: &Plan) -> Check {
         if is_sealed { "no_new_privs" } else { "may gain rights" },
     );
     let check = Check::ok(AREA, format!("sensor {pid}"), found);
-    if is_sealed && is_filtered && plan.spare(&held).is_empty() {
+    let stays_root = uid == Some(0) && user.is_some();
+    if is_sealed && is_filtered && !stays_root && plan.spare(&held).is_empty() {
         return check;
     }
     check.warn("it has more rights than this configuration needs: see its log for why, or restart it")
@@ -98,14 +101,16 @@ mod tests {
 
     #[test]
     fn a_user_is_made_or_named() {
-        for (wanted, is_known, is_root, verdict, words) in [
-            (Some("leuko"), true, true, Verdict::Ok, "root becomes leuko"),
-            (Some("leuko"), true, false, Verdict::Ok, "would become leuko"),
-            (Some("leuko"), false, true, Verdict::Warn, "stays root"),
-            (Some("nosuch"), false, true, Verdict::Warn, "no user nosuch"),
-            (None, false, true, Verdict::Ok, "as configured"),
+        let refusal = Refusal { why: "leuko may not use /x".to_owned(), advice: "chown it".to_owned() };
+        for (wanted, may, verdict, words) in [
+            (Some("leuko"), Some(Some(Ok(()))), Verdict::Ok, "root becomes leuko"),
+            (Some("leuko"), Some(Some(Err(refusal))), Verdict::Warn, "stays root: leuko may not use /x"),
+            (Some("leuko"), Some(None), Verdict::Ok, "would become leuko"),
+            (Some("leuko"), None, Verdict::Warn, "stays root"),
+            (Some("nosuch"), None, Verdict::Warn, "no user nosuch"),
+            (None, None, Verdict::Ok, "as configured"),
         ] {
-            let check = user(wanted, is_known, is_root);
+            let check = user(wanted, may);
             assert_eq!(check.verdict, verdict, "{check:?}");
             assert!(check.found.contains(words), "{check:?}");
         }
@@ -131,7 +136,8 @@ mod tests {
                 fs::write(dir.join(file), text).unwrap();
             }
         }
-        let found = running(proc.path(), &harden::plan(&Config::default(), false));
+        let plan = harden::plan(&Config::default(), false);
+        let found = running(proc.path(), &plan, None);
         let names: Vec<_> = found.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, ["sensor 20", "sensor 30", "sensor 40"]);
         let verdicts: Vec<_> = found.iter().map(|check| check.verdict).collect();
@@ -139,6 +145,8 @@ mod tests {
         let all = "runs as root, with CAP_NET_ADMIN CAP_PERFMON CAP_BPF, seccomp, no_new_privs";
         assert_eq!(found[0].found, all);
         assert!(found[1].found.contains("41 capabilities, no seccomp, may gain rights"), "{:?}", found[1]);
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        assert_eq!(running(proc.path(), &plan, Some(&nobody))[0].verdict, Verdict::Warn, "it is still root");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,31 +136,136 @@ fn a_kernel_is_tried_without_harm() {
     assert!(status.contains("Seccomp:\t0"), "{status}");
 }
 
+/// Runs a test of this module once more by itself, for what it does to the whole process; only root can.
+fn alone(name: &str, state: &Path) {
+    let name = format!("harden::tests::{name}");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env("LEUKO_TEST_HARDEN", state)
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A folder that everybody may pass, if there is root to judge others.
+fn place_of_root() -> Option<tempfile::TempDir> {
+    let dir = Uid::effective().is_root().then(|| tempfile::tempdir().unwrap())?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    Some(dir)
+}
+
+/// What a sensor of root's may have left in a state directory, and what became of it.
+struct Left {
+    what: &'static str,
+    make: fn(&Path),
+    /// How many files and folders are given away, or why none is, and what to do.
+    expected: Result<usize, [&'static str; 2]>,
+}
+
+const LEFT: [Left; 9] = [
+    Left { what: "files", make: |dir| fs::write(dir.join("leuko.db"), "").unwrap(), expected: Ok(2) },
+    Left {
+        what: "lists and the socket of a killed sensor",
+        make: |dir| {
+            fs::create_dir(dir.join("lists")).unwrap();
+            fs::write(dir.join("lists/drop"), "").unwrap();
+            drop(UnixListener::bind(dir.join("leuko.sock")).unwrap());
+        },
+        expected: Ok(3),
+    },
+    Left {
+        what: "a link for lists",
+        make: |dir| symlink("/etc", dir.join("lists")).unwrap(),
+        expected: Err(["lists in it is no plain file", "nothing in it"]),
+    },
+    Left {
+        what: "a link in lists",
+        make: |dir| {
+            fs::create_dir(dir.join("lists")).unwrap();
+            symlink("/etc/shadow", dir.join("lists/drop")).unwrap();
+        },
+        expected: Err(["drop in it is no plain file", "nothing in it"]),
+    },
+    Left {
+        what: "another folder",
+        make: |dir| fs::create_dir(dir.join("sub")).unwrap(),
+        expected: Err(["sub in it is no plain file", "nothing in it"]),
+    },
+    Left {
+        what: "another socket",
+        make: |dir| drop(UnixListener::bind(dir.join("other.sock")).unwrap()),
+        expected: Err(["other.sock in it is no plain file", "nothing in it"]),
+    },
+    Left {
+        what: "a folder for everybody",
+        make: |dir| fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).unwrap(),
+        expected: Err(["others may write to it", "nothing in it"]),
+    },
+    Left {
+        what: "lists of root's in a folder of the user's",
+        make: |dir| {
+            fs::create_dir(dir.join("lists")).unwrap();
+            chown(dir, Some(65_534), None).unwrap();
+        },
+        expected: Err(["nobody may not use", "chown -R nobody:"]),
+    },
+    Left {
+        what: "a folder that nobody else passes",
+        make: |dir| fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap(),
+        expected: Err(["nobody may not use", "chmod o+x"]),
+    },
+];
+
 #[test]
-fn a_folder_that_others_use_too_is_not_given_away() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("sub")).unwrap();
-    if !Uid::effective().is_root() {
+fn what_a_sensor_of_root_has_left_is_given_away_and_nothing_else() {
+    const NAME: &str = "what_a_sensor_of_root_has_left_is_given_away_and_nothing_else";
+    if std::env::var_os("LEUKO_TEST_HARDEN").is_none() {
+        if let Some(dir) = place_of_root() {
+            alone(NAME, dir.path());
+        }
         return;
     }
     let user = User::from_name("nobody").unwrap().unwrap();
-    for (path, why) in [(dir.path(), "is no plain file"), (Path::new("/tmp"), "others may write")] {
-        let error = places::Given::default().give(path, &user).unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
+    for Left { what, make, expected } in LEFT {
+        let place = place_of_root().unwrap();
+        let state = place.path().join("state");
+        fs::create_dir(&state).unwrap();
+        make(&state);
+        let plan = Plan { own: vec![state.clone()], ..plan(&Config::default(), false) };
+        let owner = fs::metadata(&state).unwrap().uid();
+        let gift = plan.gift(&user);
+        assert_eq!(fs::metadata(&state).unwrap().uid(), owner, "{what}: asking changes nothing");
+        match (gift, expected) {
+            (Ok(gift), Ok(many)) => {
+                assert_eq!(gift.len(), many, "{what}");
+                gift.give(&user).unwrap();
+                let again = plan.gift(&user).map(|gift| gift.len());
+                assert_eq!(again, Ok(0), "{what}: once is enough");
+            }
+            (Err(refusal), Err([why, advice])) => {
+                assert!(refusal.why.contains(why) && refusal.advice.contains(advice), "{what}: {refusal:?}");
+            }
+            (gift, _) => panic!("{what}: {gift:?}"),
+        }
     }
-    fs::remove_dir(dir.path().join("sub")).unwrap();
-    fs::write(dir.path().join("leuko.db"), "").unwrap();
-    let mut given = places::Given::default();
-    given.give(dir.path(), &user).unwrap();
-    assert_eq!(given.len(), 2);
-    given.give(dir.path(), &user).unwrap();
-    assert_eq!(given.len(), 2, "once is enough");
+}
+
+#[test]
+fn a_socket_elsewhere_that_a_killed_sensor_has_left_is_no_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let [socket, file] = ["leuko.sock", "eve.json"].map(|name| dir.path().join(name));
+    drop(UnixListener::bind(&socket).unwrap());
+    fs::write(&file, "").unwrap();
+    let needs = places::of_others(&[], &[socket.clone(), file.clone()]);
+    let needs_of = |path: &Path| needs.iter().any(|(needed, _)| needed == path);
+    assert!(!needs_of(&socket) && needs_of(&file) && needs_of(dir.path()), "{needs:?}");
 }
 
 /// Rights are given up for good, so the case runs in a child.
 #[test]
 fn a_program_that_is_started_gets_one_right_and_the_user() {
-    const NAME: &str = "harden::tests::a_program_that_is_started_gets_one_right_and_the_user";
+    const NAME: &str = "a_program_that_is_started_gets_one_right_and_the_user";
     if let Some(state) = std::env::var_os("LEUKO_TEST_HARDEN") {
         let config = Config {
             state_dir: state.into(),
@@ -175,17 +281,7 @@ fn a_program_that_is_started_gets_one_right_and_the_user() {
         }
         return;
     }
-    if !Uid::effective().is_root() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", NAME, "--nocapture"])
-        .env("LEUKO_TEST_HARDEN", dir.path().join("state"))
-        .output()
-        .unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    let Some(dir) = place_of_root() else { return };
+    alone(NAME, &dir.path().join("state"));
     assert_eq!(dir.path().join("state").metadata().unwrap().uid(), 65_534);
 }

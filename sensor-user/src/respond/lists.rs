@@ -24,6 +24,7 @@ use sensor_ebpf::abi::Addr;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::cache::FOLDER;
 pub use self::config::{Action, Column, Format, ListConfig, ListName, ListUrl, MaxEntries, Refresh, Source};
 pub use self::parse::{ParseError, Parsed, Report, parse};
 use self::refresh::{Pace, Publisher, Task};

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::config::ListUrl;
 use crate::atomic::{self, NewFile};
 
+/// The folder of copies in a state directory.
+pub const FOLDER: &str = "lists";
 /// Longest first line, in octets.
 const MARK_LIMIT: u64 = 8192;
 /// Begins the first line.
@@ -136,7 +138,7 @@ impl Draft {
 /// # Errors
 /// It cannot be made.
 pub fn folder(state_dir: &Path) -> Result<PathBuf> {
-    let folder = state_dir.join("lists");
+    let folder = state_dir.join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("create the folder {}", folder.display()))?;
     Ok(folder)
 }
