@@ -7,6 +7,7 @@ use super::{Held, Ladder};
 use crate::net::Network;
 use crate::respond::words::span;
 use crate::respond::{Block, Change, Decider, Ending, Measure, Protection, Scope, Target};
+use crate::text::plain;
 use crate::time::Timestamp;
 
 /// Characters of a name or a reason that are kept.
@@ -174,5 +175,5 @@ impl Selection {
 
 /// One line, and not a long one.
 fn short(text: &str) -> String {
-    text.trim().chars().take(TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(text).trim().chars().take(TEXT).collect()
 }

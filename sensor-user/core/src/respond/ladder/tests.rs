@@ -268,7 +268,7 @@ fn what_nobody_may_do_is_refused_with_advice() {
         assert!(refusal.contains(expected), "{refusal}");
     }
     check(&ladder.block(wish(peer("203.0.113.1"), 2), at(0)).unwrap(), &["203.0.113.1 drop 120 min local:alice"]);
-    let long = Wish { reason: "a\nb".repeat(1000), ..wish(peer("203.0.113.1"), 2) };
+    let long = Wish { reason: "a\nb\u{202e}".repeat(1000), ..wish(peer("203.0.113.1"), 2) };
     ladder.block(long, at(0)).unwrap();
     let reason = &ladder.blocks().next().unwrap().reason;
     assert!(reason.starts_with("a ba b") && reason.len() == 256);
