@@ -25,7 +25,7 @@ pub struct BlockArgs {
     /// Address or network (CIDR), at most a /24 of IPv4 or a /64 of IPv6
     #[arg(value_name = "ADDR")]
     pub network: Network,
-    /// How long, such as 30m, 1h or 7d, at most 30d
+    /// How long, such as 30m, 1h30m or 7d, at most 30d
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = span)]
     pub span: Duration,
     /// Only packets to this port of ours
@@ -110,7 +110,7 @@ pub struct BlocksArgs {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    super::moment::span(text.trim()).ok_or_else(|| "write for instance 30m, 1h or 7d".to_owned())
+    super::moment::span(text.trim()).ok_or_else(|| "write for instance 30m, 1h30m or 7d".to_owned())
 }
 
 fn protocol(text: &str) -> Result<u8, String> {
