@@ -9,6 +9,7 @@ fn requests_say_which_packets() {
         (r#"{"network":"203.0.113.7","seconds":60}"#, Some("203.0.113.7")),
         (r#"{"network":"203.0.113.0/24","protocol":6,"port":22}"#, Some("203.0.113.0/24 tcp port 22")),
         (r#"{"host":"192.0.2.1","port":443,"limit":100}"#, Some("requests to 192.0.2.1 port 443")),
+        (r#"{"host":"::ffff:192.0.2.1","port":443,"limit":100}"#, Some("requests to 192.0.2.1 port 443")),
         (r#"{"network":"203.0.113.7","host":"192.0.2.1","port":443}"#, None),
         (r#"{"network":"203.0.113.7","port":443}"#, None),
         ("{}", None),

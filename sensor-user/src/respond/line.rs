@@ -125,7 +125,7 @@ pub const fn target(
         (Some(network), None, Some(proto), Some(port)) => {
             Some(Target::Peer { network, scope: Scope::Port { proto, port } })
         }
-        (None, Some(host), None, Some(port)) => Some(Target::Requests { host, port }),
+        (None, Some(host), None, Some(port)) => Some(Target::Requests { host: host.to_canonical(), port }),
         _ => None,
     }
 }

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sensor_ebpf::packet::{has_ports, proto};
+
 use super::{Held, Ladder};
 use crate::net::Network;
-use crate::respond::words::span;
+use crate::respond::words::{protocol, span};
 use crate::respond::{Block, Change, Decider, Ending, Measure, Protection, Scope, Target};
 use crate::text::plain;
 use crate::time::Timestamp;
@@ -64,6 +66,23 @@ pub enum Refusal {
     NotOurs {
         /// The host.
         host: IpAddr,
+    },
+    /// The number of nothing.
+    #[error("there is no port 0 and no protocol 0: name another, or leave it out to mean all of them")]
+    Zero,
+    /// A port of what has none.
+    #[error("{} has no ports: leave the port out, or choose tcp, udp, udplite or sctp", protocol(*.proto))]
+    NoPorts {
+        /// The protocol.
+        proto: u8,
+    },
+    /// A protocol of the other kind of addresses.
+    #[error("{network} speaks no {}: choose {}", protocol(*.proto), protocol(icmp(network)))]
+    OtherFamily {
+        /// What was to be blocked.
+        network: Network,
+        /// The protocol.
+        proto: u8,
     },
     /// No time at all.
     #[error("a block needs some time, such as 1 h")]
@@ -131,6 +150,7 @@ impl Ladder {
     }
 
     fn check(&self, wish: &Wish) -> Result<(), Refusal> {
+        check_kind(&wish.target)?;
         match wish.target {
             Target::Peer { network, .. } => {
                 if let Some(protection) = self.guard.protects(&network) {
@@ -158,6 +178,31 @@ impl Ladder {
         }
         Ok(())
     }
+}
+
+/// Whether there can be packets of this kind. To the kernel a zero means all.
+fn check_kind(target: &Target) -> Result<(), Refusal> {
+    let (network, proto, port) = match *target {
+        Target::Requests { port: 0, .. } => return Err(Refusal::Zero),
+        Target::Requests { .. } | Target::Peer { scope: Scope::All, .. } => return Ok(()),
+        Target::Peer { network, scope: Scope::Protocol(proto) } => (network, proto, None),
+        Target::Peer { network, scope: Scope::Port { proto, port } } => (network, proto, Some(port)),
+    };
+    if proto == 0 || port == Some(0) {
+        return Err(Refusal::Zero);
+    }
+    if port.is_some() && !has_ports(proto) {
+        return Err(Refusal::NoPorts { proto });
+    }
+    if matches!(proto, proto::ICMP | proto::ICMPV6) && proto != icmp(&network) {
+        return Err(Refusal::OtherFamily { network, proto });
+    }
+    Ok(())
+}
+
+/// The ICMP of these addresses.
+fn icmp(network: &Network) -> u8 {
+    if network.is_ipv4() { proto::ICMP } else { proto::ICMPV6 }
 }
 
 impl Selection {

@@ -27,6 +27,10 @@ pub(super) fn peer(text: &str) -> Target {
     Target::Peer { network: network(text), scope: Scope::All }
 }
 
+fn scoped(text: &str, scope: Scope) -> Target {
+    Target::Peer { network: network(text), scope }
+}
+
 fn requests(host: &str, port: u16) -> Target {
     Target::Requests { host: host.parse().unwrap(), port }
 }
@@ -260,6 +264,12 @@ fn what_nobody_may_do_is_refused_with_advice() {
         (wish(peer("203.0.112.0/23"), 1), "203.0.112.0/23 is too wide: block a /24 or narrower"),
         (wish(peer("2001:db8::/48"), 1), "block a /64 or narrower"),
         (wish(requests("203.0.113.1", 80), 1), "203.0.113.1 is no host of this network"),
+        (wish(scoped("203.0.113.7", Scope::Port { proto: 1, port: 22 }), 1), "icmp has no ports"),
+        (wish(scoped("203.0.113.7", Scope::Port { proto: 6, port: 0 }), 1), "there is no port 0"),
+        (wish(scoped("203.0.113.7", Scope::Protocol(0)), 1), "no protocol 0"),
+        (wish(requests("192.0.2.1", 0), 1), "there is no port 0"),
+        (wish(scoped("203.0.113.7", Scope::Protocol(58)), 1), "203.0.113.7 speaks no icmpv6: choose icmp"),
+        (wish(scoped("2001:db8::/64", Scope::Protocol(1)), 1), "2001:db8::/64 speaks no icmp: choose icmpv6"),
         (wish(peer("203.0.113.7"), 0), "needs some time"),
         (wish(peer("203.0.113.7"), 31 * 24), "31 d is too long: block for 30 d at most"),
         (wish(peer("203.0.113.7"), 1), "there are 1 blocks by people already"),

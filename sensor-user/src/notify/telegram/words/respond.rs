@@ -138,15 +138,14 @@ impl Words {
 
     /// Which packets.
     pub fn target(self, target: &Target) -> String {
-        let proto = |number: u8| Scope::Protocol(number).to_string().replace("protocol", "protocolo");
         match (self.0, target) {
             (Language::En, target) => target.to_string(),
             (Language::Es, Target::Peer { network, scope: Scope::All }) => network.to_string(),
             (Language::Es, Target::Peer { network, scope: Scope::Protocol(number) }) => {
-                format!("{network} {}", proto(*number))
+                format!("{network} {}", protocol(*number))
             }
             (Language::Es, Target::Peer { network, scope: Scope::Port { proto: number, port } }) => {
-                format!("{network} {} puerto {port}", proto(*number))
+                format!("{network} {} puerto {port}", protocol(*number))
             }
             (Language::Es, Target::Requests { host, port }) => format!("peticiones a {host} puerto {port}"),
         }
@@ -216,6 +215,15 @@ impl Words {
                 "{host} no es un equipo de esta red: solo se pueden limitar las peticiones a uno de ellos; bloquee al otro \
                  extremo"
             ),
+            Refusal::Zero => "no hay puerto 0 ni protocolo 0: indique otro, o ninguno para todos".to_owned(),
+            Refusal::NoPorts { proto } => {
+                let proto = protocol(*proto);
+                format!("{proto} no tiene puertos: omita el puerto, o elija tcp, udp, udplite o sctp")
+            }
+            Refusal::OtherFamily { network, proto } => {
+                let proto = protocol(*proto);
+                format!("{network} no usa {proto}: elija el ICMP de sus direcciones")
+            }
             Refusal::NoTime => "un bloqueo necesita algo de tiempo, como 1 h".to_owned(),
             Refusal::TooLong { wished, longest } => format!(
                 "{} es demasiado: bloquee durante {} como mucho, y de nuevo cuando termine",
@@ -230,6 +238,11 @@ impl Words {
             }
         }
     }
+}
+
+/// The protocol in Spanish.
+fn protocol(number: u8) -> String {
+    Scope::Protocol(number).to_string().replace("protocol", "protocolo")
 }
 
 const fn protected(protection: Protection) -> &'static str {
@@ -256,6 +269,9 @@ mod tests {
             Refusal::TooWide { network, widest: 24 },
             Refusal::NotOurs { host: network.addr() },
             Refusal::NoTime,
+            Refusal::Zero,
+            Refusal::NoPorts { proto: 1 },
+            Refusal::OtherFamily { network, proto: 58 },
             Refusal::NoRoom,
             Refusal::TooLong { wished: 48 * hour, longest: 24 * hour },
             Refusal::Full { most: 1024 },
