@@ -60,8 +60,9 @@ pub struct Request {
     pub port: Option<u16>,
     /// Packets a second that pass; 0 for none.
     pub limit: u32,
-    /// For how long, in seconds.
-    pub seconds: u64,
+    /// For how long, in seconds. Nothing for an hour, and not for less than what is enforced already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
     /// Why.
     pub reason: String,
     /// For whom root acts.
@@ -78,6 +79,9 @@ pub struct Answer {
     /// Blocks: what there are, the one that was put, or those that were lifted.
     #[serde(default)]
     pub blocks: Vec<BlockLine>,
+    /// When what was put would have ended before, in seconds since the epoch, if it was enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_until: Option<f64>,
     /// How far the sensor goes by itself.
     #[serde(default)]
     pub mode: String,
@@ -246,12 +250,16 @@ async fn block(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<Pee
     let wish = Wish {
         target,
         measure: if request.limit == 0 { Measure::Drop } else { Measure::Limit(request.limit) },
-        span: Duration::from_secs(request.seconds),
+        span: request.seconds.map(Duration::from_secs),
         actor: peer.actor(request.actor.as_deref()),
         reason: request.reason,
     };
-    match desk.response.block(wish) {
-        Ok(listed) => answer(StatusCode::OK, &state(&desk.response, vec![listed])),
+    let (put, before) = desk.response.with(|responder, at| {
+        let before = responder.ladder().enforced(&target).map(|block| block.until.epoch_seconds());
+        (responder.block(wish, at), before)
+    });
+    match put {
+        Ok(listed) => answer(StatusCode::OK, &Answer { was_until: before, ..state(&desk.response, vec![listed]) }),
         Err(refusal) => refuse(StatusCode::CONFLICT, refusal.to_string()),
     }
 }
@@ -297,6 +305,7 @@ fn state(response: &Response, blocks: Vec<Listed>) -> Answer {
         let since = at.now.since(ladder.armed_since());
         Answer {
             blocks: blocks.iter().map(BlockLine::from).collect(),
+            was_until: None,
             mode: ladder.policy().mode.to_string(),
             unarmed_s: ladder.policy().observe_first.saturating_sub(since).as_secs(),
             lists: Vec::new(),

@@ -25,9 +25,9 @@ pub struct BlockArgs {
     /// Address or network (CIDR), at most a /24 of IPv4 or a /64 of IPv6
     #[arg(value_name = "ADDR")]
     pub network: Network,
-    /// How long, such as 30m, 1h30m or 7d, at most 30d
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = span)]
-    pub span: Duration,
+    /// How long, such as 30m, 1h30m or 7d, at most 30d [default: 1h, or as long as it is blocked already]
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub span: Option<Duration>,
     /// Only packets to this port of ours
     #[arg(long)]
     pub port: Option<u16>,

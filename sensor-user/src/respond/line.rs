@@ -130,7 +130,8 @@ pub const fn target(
     }
 }
 
-fn timestamp(secs: f64) -> Timestamp {
+/// To the microsecond.
+pub fn timestamp(secs: f64) -> Timestamp {
     let nanos = std::time::Duration::try_from_secs_f64(secs).map_or(0, sensor_core::time::nanos);
     // A double holds microseconds of our age, and not more.
     Timestamp::from_nanos(nanos.saturating_add(500) / 1000 * 1000)

@@ -55,10 +55,9 @@ impl Listener {
             Some(Err(Late)) => Outcome::short(words.question_late(), Then::Rewrite(escape(words.question_late()))),
             Some(Ok(_)) if !meant => Outcome::then(Then::Rewrite(escape(words.left()))),
             Some(Ok(Order::Block { network, seconds, reason })) => {
-                let span = Duration::from_secs(seconds);
-                match act.block(wish(network, span, who, reason)) {
+                match act.block(wish(network, seconds, who, reason)) {
                     Ok(listed) => {
-                        let done = words.blocked(&listed.block, span, &who.name);
+                        let done = words.blocked(&listed.block, &who.name);
                         Outcome::short(words.blocked_short(), Then::Rewrite(done))
                     }
                     Err(refusal) => {
@@ -118,7 +117,7 @@ impl Listener {
                 before += 1;
                 continue;
             }
-            match act.block(wish(network, span, who, format!("{INCIDENT}{}", incident.id))) {
+            match act.block(wish(network, None, who, format!("{INCIDENT}{}", incident.id))) {
                 Ok(_) => put += 1,
                 Err(refusal) => refused.push(words.refused(network, &refusal).1),
             }
@@ -167,8 +166,8 @@ impl Listener {
     }
 }
 
-fn wish(network: Network, span: Duration, who: &Person, reason: String) -> Wish {
-    let target = Target::Peer { network, scope: Scope::All };
+fn wish(network: Network, seconds: Option<u64>, who: &Person, reason: String) -> Wish {
+    let (target, span) = (Target::Peer { network, scope: Scope::All }, seconds.map(Duration::from_secs));
     Wish { target, measure: Measure::Drop, span, actor: who.actor.clone(), reason }
 }
 

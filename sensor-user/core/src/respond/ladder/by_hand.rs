@@ -12,6 +12,8 @@ use crate::respond::{Block, Change, Decider, Ending, Measure, Protection, Scope,
 use crate::text::plain;
 use crate::time::Timestamp;
 
+/// How long a block is when nobody says for how long.
+const USUAL: Duration = Duration::from_secs(3600);
 /// Characters of a name or a reason that are kept.
 const TEXT: usize = 256;
 
@@ -22,8 +24,8 @@ pub struct Wish {
     pub target: Target,
     /// What is to become of them.
     pub measure: Measure,
-    /// For how long.
-    pub span: Duration,
+    /// For how long. Nothing for an hour, and not for less than what is enforced already.
+    pub span: Option<Duration>,
     /// Who asks: `local:alice`, `telegram:42`.
     pub actor: String,
     /// Why; may be empty.
@@ -122,7 +124,7 @@ impl Ladder {
             measure: wish.measure,
             enforced: true,
             since: now,
-            until: now + wish.span,
+            until: self.end(&wish, now),
             by: Decider::Person(short(&wish.actor)),
             reason: short(&wish.reason),
         };
@@ -149,6 +151,14 @@ impl Ladder {
         changes
     }
 
+    fn end(&self, wish: &Wish, now: Timestamp) -> Timestamp {
+        if let Some(span) = wish.span {
+            return now + span;
+        }
+        let before = self.enforced(&wish.target).map(|block| block.until);
+        before.map_or(now + USUAL, |before| before.max(now + USUAL))
+    }
+
     fn check(&self, wish: &Wish) -> Result<(), Refusal> {
         check_kind(&wish.target)?;
         match wish.target {
@@ -164,12 +174,12 @@ impl Ladder {
             Target::Requests { host, .. } if !self.guard.is_ours(host) => return Err(Refusal::NotOurs { host }),
             Target::Requests { .. } => {}
         }
-        let longest = self.policy.longest_by_person;
-        if wish.span.is_zero() {
+        let (wished, longest) = (wish.span.unwrap_or(USUAL), self.policy.longest_by_person);
+        if wished.is_zero() {
             return Err(Refusal::NoTime);
         }
-        if wish.span > longest {
-            return Err(Refusal::TooLong { wished: wish.span, longest });
+        if wished > longest {
+            return Err(Refusal::TooLong { wished, longest });
         }
         let is_new = self.held.get(&wish.target).is_none_or(|held| held.block.is_automatic());
         let most = self.policy.entries_by_person;

@@ -63,7 +63,7 @@ fn armed(mode: Mode) -> Ladder {
 }
 
 fn wish(target: Target, hours: u64) -> Wish {
-    let span = Duration::from_secs(hours * 3600);
+    let span = Some(Duration::from_secs(hours * 3600));
     Wish { target, measure: Measure::Drop, span, actor: "local:alice".to_owned(), reason: "told so".to_owned() }
 }
 
@@ -248,6 +248,23 @@ fn people_go_first() {
     assert_eq!(ladder.count(false), 3);
     let wide: Vec<&Block> = ladder.covering(network("203.0.113.200")).collect();
     assert_eq!(wide[0].target, peer("203.0.113.128/25"));
+}
+
+#[test]
+fn a_block_ends_no_earlier_unless_somebody_says_so() {
+    let mut ladder = armed(Mode::Observe);
+    let (target, hour) = (peer("203.0.113.7"), Some(Duration::from_secs(3600)));
+    guessed(&mut ladder, &["203.0.113.7"], 0);
+    for (span, now, minutes) in [
+        (None, 0, 60),
+        (Some(Duration::from_secs(86_400)), 0, 1440),
+        (None, 3600, 1380),
+        (hour, 3600, 60),
+        (None, 5400, 60),
+    ] {
+        let wish = Wish { span, ..wish(target, 0) };
+        check(&ladder.block(wish, at(now)).unwrap(), &[&format!("203.0.113.7 drop {minutes} min local:alice")]);
+    }
 }
 
 #[test]

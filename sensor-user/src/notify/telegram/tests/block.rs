@@ -181,7 +181,7 @@ async fn what_is_blocked_is_told_apart_from_what_would_be() {
     let wish = Wish {
         target: Target::Peer { network: network("198.51.100.0/24"), scope: Scope::Port { proto: 6, port: 22 } },
         measure: Measure::Limit(100),
-        span: Duration::from_secs(86_400),
+        span: Some(Duration::from_secs(86_400)),
         actor: "local:alice".to_owned(),
         reason: "<i>noisy".to_owned(),
     };

@@ -8,7 +8,7 @@ use sensor_core::net::Network;
 use sensor_core::respond::{Block, Decider, Measure, Mode, Protection, Refusal, Scope, Target};
 
 use super::{ANSWER_LIMIT, Words};
-use crate::notify::telegram::command::Order;
+use crate::notify::telegram::command::{HOUR, Order};
 use crate::notify::telegram::html::escape;
 use crate::notify::text::{self, clip, plain, span};
 use crate::notify::view::moment;
@@ -23,7 +23,7 @@ impl Words {
     pub fn question(self, order: &Order) -> String {
         let (asked, reason) = match order {
             Order::Block { network, seconds, reason } => {
-                let span = span(Duration::from_secs(*seconds));
+                let span = span(Duration::from_secs(seconds.unwrap_or(HOUR)));
                 let asked = match self.0 {
                     Language::En => format!("Block <code>{network}</code> for {span}?"),
                     Language::Es => format!("¿Bloquear <code>{network}</code> durante {span}?"),
@@ -42,8 +42,8 @@ impl Words {
     }
 
     /// HTML: an order was carried out.
-    pub fn blocked(self, block: &Block, span: Duration, who: &str) -> String {
-        let (target, who, span) = (self.target(&block.target), escape(who), text::span(span));
+    pub fn blocked(self, block: &Block, who: &str) -> String {
+        let (target, who, span) = (self.target(&block.target), escape(who), span(block.span()));
         match self.0 {
             Language::En => format!(
                 "🚫 <code>{target}</code> is blocked for {span}, by {who}.\n<code>/unblock {target}</code> ends it."
