@@ -23,6 +23,21 @@ fn requests_say_which_packets() {
     }
 }
 
+#[tokio::test]
+async fn an_order_that_is_too_long_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leuko.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let nothing = |_: Bytes| async { answer(StatusCode::OK, &Answer::default()) };
+    let app = Router::new().route("/v1/block", post(nothing)).layer(DefaultBodyLimit::max(LONGEST));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::connect(&path).unwrap();
+    let order = |octets| Request { reason: "x".repeat(octets), ..Request::default() };
+    assert_eq!(client.block(&order(100)).await.unwrap(), Answer::default());
+    let error = client.block(&order(20_000)).await.unwrap_err().to_string();
+    assert!(error.contains("longer than the 16384 octets"), "{error}");
+}
+
 #[test]
 fn only_root_speaks_for_others() {
     let root = Peer(Some(Uid::from_raw(0)));
