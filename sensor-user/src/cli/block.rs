@@ -98,10 +98,10 @@ pub struct BlocksArgs {
     /// Print one JSON object a line in place of a table
     #[arg(long, group = "form")]
     pub json: bool,
-    /// Print what is enforced as a ruleset for nftables
+    /// Print what is enforced as a ruleset for nftables, without imported lists: the kernel program alone enforces them
     #[arg(long, group = "form")]
     pub nft: bool,
-    /// Print what is dropped as networks, one a line
+    /// Print what is dropped as networks, one a line, without imported lists likewise
     #[arg(long, group = "form")]
     pub plain: bool,
     /// State directory of the sensor [default: /var/lib/leuko]
