@@ -36,8 +36,8 @@ use tracing::{info, warn};
 pub use self::client::Client;
 use crate::notify::text::plain;
 use crate::respond::line::{BlockLine, target};
-use crate::respond::lists::{Action, ListStatus, Lists};
-use crate::respond::{Listed, Response};
+use crate::respond::lists::{ListName, ListStatus, Lists};
+use crate::respond::{Act as _, Listed, Response};
 
 /// Longest request, in octets.
 const LONGEST: usize = 16_384;
@@ -82,6 +82,9 @@ pub struct Answer {
     /// When what was put would have ended before, in seconds since the epoch, if it was enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_until: Option<f64>,
+    /// What of it is blocked all the same, and what to do about that: a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still: Vec<String>,
     /// How far the sensor goes by itself.
     #[serde(default)]
     pub mode: String,
@@ -207,12 +210,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// The lists that block the first address of a network.
-    fn listed(&self, network: Network) -> Vec<String> {
-        let first = network.bounds().0;
-        let sets = self.lists.iter().flat_map(|lists| lists.snapshot());
-        let blocking = sets.filter(|(_, action, set)| *action == Action::Block && set.find(first).is_some());
-        blocking.map(|(name, ..)| name.to_string()).collect()
+    /// What is blocked of a network after it was unblocked, and what to do about it.
+    fn still(&self, network: Network) -> Vec<String> {
+        let listed = self.response.with(|responder, _| {
+            let guard = responder.ladder().guard();
+            self.lists.as_ref().map_or_else(Vec::new, |lists| lists.blocking(network, guard))
+        });
+        still(network, &self.response.within(network), &listed)
     }
 }
 
@@ -278,15 +282,24 @@ async fn unblock(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<P
     };
     let actor = peer.actor(request.actor.as_deref());
     let lifted = desk.response.unblock(selection, &actor, &request.reason);
-    let listed = request.network.map(|network| desk.listed(network)).filter(|names| !names.is_empty());
-    if let (true, Some(names)) = (lifted.is_empty(), listed) {
-        let names = names.join(", ");
-        return refuse(
-            StatusCode::CONFLICT,
-            format!("it is on a list ({names}): name it in respond.never to let it pass"),
-        );
+    let still = request.network.map_or_else(Vec::new, |network| desk.still(network));
+    if lifted.is_empty() && !still.is_empty() {
+        return refuse(StatusCode::CONFLICT, still.join("; "));
     }
-    answer(StatusCode::OK, &state(&desk.response, lifted))
+    answer(StatusCode::OK, &Answer { still, ..state(&desk.response, lifted) })
+}
+
+/// `within` is by what all of a network is blocked, `listed` the first that lists name of it.
+fn still(network: Network, within: &[Target], listed: &[(ListName, Vec<Network>)]) -> Vec<String> {
+    let wider = within.iter().filter_map(|target| Some((target, target.network()?)));
+    let wider = wider
+        .map(|(target, wide)| format!("{network} is blocked as part of {target}: `leuko unblock {wide}` lifts that"));
+    let by_list = |(name, named): &(ListName, Vec<Network>)| {
+        let first = named.first()?;
+        let (others, stay) = if named.len() > 1 { (" and others", "stay") } else { ("", "stays") };
+        Some(format!("{first}{others} on the list {name} {stay} blocked: name what is to pass in respond.never"))
+    };
+    wider.chain(listed.iter().filter_map(by_list)).collect()
 }
 
 impl Request {
@@ -306,6 +319,7 @@ fn state(response: &Response, blocks: Vec<Listed>) -> Answer {
         Answer {
             blocks: blocks.iter().map(BlockLine::from).collect(),
             was_until: None,
+            still: Vec::new(),
             mode: ladder.policy().mode.to_string(),
             unarmed_s: ladder.policy().observe_first.saturating_sub(since).as_secs(),
             lists: Vec::new(),

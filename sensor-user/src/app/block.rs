@@ -101,6 +101,9 @@ fn told(what: &str, answer: &Answer, json: bool) -> Result<String> {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{what}: {} ({}), until {}{before}", block.target, block.measure, block.until);
     }
+    for sentence in &answer.still {
+        let _ = writeln!(text, "but {sentence}");
+    }
     Ok(text)
 }
 
@@ -180,6 +183,15 @@ mod tests {
             octets: Some(packets * 60),
             last_seen: (packets > 0).then_some(1065.0),
         }
+    }
+
+    #[test]
+    fn what_stays_blocked_is_told() {
+        let still = vec!["203.0.113.7 on the list drop stays blocked".to_owned()];
+        let answer = Answer { blocks: vec![line("203.0.113.7", true, 0)], still, ..Answer::default() };
+        let text = told("no longer blocked", &answer, false).unwrap();
+        assert!(text.ends_with("\nbut 203.0.113.7 on the list drop stays blocked\n"), "{text}");
+        assert_eq!(told("", &answer, true).unwrap().lines().count(), 1);
     }
 
     #[test]

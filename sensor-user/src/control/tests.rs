@@ -1,5 +1,7 @@
 //! What the socket makes of what it is told.
 
+use sensor_core::respond::Scope;
+
 use super::*;
 
 #[test]
@@ -20,6 +22,39 @@ fn requests_say_which_packets() {
     for (text, mistake) in [("{", "EOF"), (r#"{"net":"x"}"#, "unknown field `net`"), (r#"{"network":"x"}"#, "x")] {
         let error = request(text).unwrap_err();
         assert!(error.contains(mistake), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_stays_blocked_is_said_with_what_to_do() {
+    let net = |text: &str| text.parse::<Network>().unwrap();
+    let of = |text: &str, scope| Target::Peer { network: net(text), scope };
+    let list = |name: &str, named: &[&str]| {
+        (ListName::try_from(name.to_owned()).unwrap(), named.iter().map(|text| net(text)).collect::<Vec<_>>())
+    };
+    let udp = Scope::Protocol(17);
+    for (network, within, listed, expected) in [
+        ("203.0.114.7", vec![], vec![list("drop", &[])], &[] as &[&str]),
+        (
+            "203.0.114.7",
+            vec![of("203.0.114.0/24", Scope::All), of("203.0.114.0/25", udp)],
+            vec![],
+            &[
+                "203.0.114.7 is blocked as part of 203.0.114.0/24: `leuko unblock 203.0.114.0/24` lifts that",
+                "203.0.114.7 is blocked as part of 203.0.114.0/25 udp: `leuko unblock 203.0.114.0/25` lifts that",
+            ],
+        ),
+        (
+            "203.0.115.0/24",
+            vec![],
+            vec![list("drop", &["203.0.115.9"]), list("tor", &["203.0.115.9", "203.0.115.64/26"])],
+            &[
+                "203.0.115.9 on the list drop stays blocked: name what is to pass in respond.never",
+                "203.0.115.9 and others on the list tor stay blocked: name what is to pass in respond.never",
+            ],
+        ),
+    ] {
+        assert_eq!(still(net(network), &within, &listed), expected, "{network}");
     }
 }
 

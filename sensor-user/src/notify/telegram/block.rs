@@ -22,7 +22,7 @@ use super::press::{Outcome, Then};
 use super::question::{Late, Place};
 use super::standing::{Person, attackers, stops_all};
 use crate::notify::text::clip;
-use crate::respond::{Act, Listed};
+use crate::respond::Listed;
 use crate::store::{Kept, event_time};
 
 /// The reason of a block that a button put, before the incident's identifier.
@@ -69,7 +69,7 @@ impl Listener {
             Some(Ok(Order::Unblock { network, reason })) => {
                 let lifted = act.unblock(Selection::Network(network), &who.actor, &reason);
                 self.redraw_incidents(&lifted).await;
-                let done = words.unblocked(network, lifted.len(), &within(act.as_ref(), network), &who.name);
+                let done = words.unblocked(network, lifted.len(), &act.within(network), &who.name);
                 Outcome::short("", Then::Rewrite(done))
             }
         }
@@ -144,7 +144,7 @@ impl Listener {
         for &addr in attackers(&kept.incident) {
             let network = Network::of(addr.into());
             lifted += act.unblock(Selection::Network(network), &who.actor, &reason).len();
-            wider.extend(within(act.as_ref(), network));
+            wider.extend(act.within(network));
         }
         let told = words.attackers_unblocked(lifted, &wider.into_iter().collect::<Vec<_>>());
         Outcome::short(clip(&told, super::words::ANSWER_LIMIT), Then::Redraw(kept))
@@ -169,10 +169,4 @@ impl Listener {
 fn wish(network: Network, seconds: Option<u64>, who: &Person, reason: String) -> Wish {
     let (target, span) = (Target::Peer { network, scope: Scope::All }, seconds.map(Duration::from_secs));
     Wish { target, measure: Measure::Drop, span, actor: who.actor.clone(), reason }
-}
-
-/// Wider networks by which one is still blocked.
-fn within(act: &dyn Act, network: Network) -> Vec<Network> {
-    let covering = act.covering(network).into_iter().filter(|block| block.enforced);
-    covering.filter_map(|block| block.target.network()).collect()
 }

@@ -110,7 +110,7 @@ fn blocks_are_only_text(
             check(&words.question(&order));
         }
         check(&words.blocked(&first.block, who));
-        check(&words.unblocked(network, 1, &[network], who));
+        check(&words.unblocked(network, 1, &[first.block.target], who));
         check(&words.refused(network, &Refusal::NoTime).1);
     }
 }

@@ -64,8 +64,8 @@ impl Words {
         (clip(&format!("{network} {verb}: {why}"), ANSWER_LIMIT), html)
     }
 
-    /// HTML: so many blocks were lifted; `within` are networks by which it is blocked all the same.
-    pub fn unblocked(self, network: Network, lifted: usize, within: &[Network], who: &str) -> String {
+    /// HTML: so many blocks were lifted; `within` is by what it is blocked all the same.
+    pub fn unblocked(self, network: Network, lifted: usize, within: &[Target], who: &str) -> String {
         let who = escape(who);
         let done = match (self.0, lifted) {
             (Language::En, 0) => {
@@ -97,7 +97,7 @@ impl Words {
     }
 
     /// How many blocks of attackers were lifted.
-    pub fn attackers_unblocked(self, lifted: usize, within: &[Network]) -> String {
+    pub fn attackers_unblocked(self, lifted: usize, within: &[Target]) -> String {
         let done = match lifted {
             0 => self.pick("None of them was blocked.", "Ninguno estaba bloqueado.").to_owned(),
             _ => format!("{}: {lifted}.", self.pick("Blocks lifted", "Bloqueos retirados")),
@@ -105,11 +105,12 @@ impl Words {
         done + &self.still(within)
     }
 
-    fn still(self, within: &[Network]) -> String {
+    fn still(self, within: &[Target]) -> String {
         if within.is_empty() {
             return String::new();
         }
-        let within = text::list(within, LISTED, self.0);
+        let within: Vec<String> = within.iter().map(|target| self.target(target)).collect();
+        let within = text::list(&within, LISTED, self.0);
         match self.0 {
             Language::En => format!(" Still blocked by: {within}."),
             Language::Es => format!(" Sigue bloqueado por: {within}."),
