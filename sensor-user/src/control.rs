@@ -36,8 +36,8 @@ use tracing::{info, warn};
 pub use self::client::Client;
 use crate::notify::text::plain;
 use crate::respond::line::{BlockLine, target};
-use crate::respond::lists::{Action, ListStatus, Lists};
-use crate::respond::{Listed, Response};
+use crate::respond::lists::{ListName, ListStatus, Lists};
+use crate::respond::{Act as _, Listed, Response};
 
 /// Longest request, in octets.
 const LONGEST: usize = 16_384;
@@ -60,8 +60,9 @@ pub struct Request {
     pub port: Option<u16>,
     /// Packets a second that pass; 0 for none.
     pub limit: u32,
-    /// For how long, in seconds.
-    pub seconds: u64,
+    /// For how long, in seconds. Nothing for an hour, and not for less than what is enforced already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
     /// Why.
     pub reason: String,
     /// For whom root acts.
@@ -78,6 +79,12 @@ pub struct Answer {
     /// Blocks: what there are, the one that was put, or those that were lifted.
     #[serde(default)]
     pub blocks: Vec<BlockLine>,
+    /// When what was put would have ended before, in seconds since the epoch, if it was enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_until: Option<f64>,
+    /// What of it is blocked all the same, and what to do about that: a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still: Vec<String>,
     /// How far the sensor goes by itself.
     #[serde(default)]
     pub mode: String,
@@ -203,12 +210,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// The lists that block the first address of a network.
-    fn listed(&self, network: Network) -> Vec<String> {
-        let first = network.bounds().0;
-        let sets = self.lists.iter().flat_map(|lists| lists.snapshot());
-        let blocking = sets.filter(|(_, action, set)| *action == Action::Block && set.find(first).is_some());
-        blocking.map(|(name, ..)| name.to_string()).collect()
+    /// What is blocked of a network after it was unblocked, and what to do about it.
+    fn still(&self, network: Network) -> Vec<String> {
+        let listed = self.response.with(|responder, _| {
+            let guard = responder.ladder().guard();
+            self.lists.as_ref().map_or_else(Vec::new, |lists| lists.blocking(network, guard))
+        });
+        still(network, &self.response.within(network), &listed)
     }
 }
 
@@ -246,12 +254,16 @@ async fn block(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<Pee
     let wish = Wish {
         target,
         measure: if request.limit == 0 { Measure::Drop } else { Measure::Limit(request.limit) },
-        span: Duration::from_secs(request.seconds),
+        span: request.seconds.map(Duration::from_secs),
         actor: peer.actor(request.actor.as_deref()),
         reason: request.reason,
     };
-    match desk.response.block(wish) {
-        Ok(listed) => answer(StatusCode::OK, &state(&desk.response, vec![listed])),
+    let (put, before) = desk.response.with(|responder, at| {
+        let before = responder.ladder().enforced(&target).map(|block| block.until.epoch_seconds());
+        (responder.block(wish, at), before)
+    });
+    match put {
+        Ok(listed) => answer(StatusCode::OK, &Answer { was_until: before, ..state(&desk.response, vec![listed]) }),
         Err(refusal) => refuse(StatusCode::CONFLICT, refusal.to_string()),
     }
 }
@@ -270,15 +282,24 @@ async fn unblock(State(desk): State<Arc<Desk>>, ConnectInfo(peer): ConnectInfo<P
     };
     let actor = peer.actor(request.actor.as_deref());
     let lifted = desk.response.unblock(selection, &actor, &request.reason);
-    let listed = request.network.map(|network| desk.listed(network)).filter(|names| !names.is_empty());
-    if let (true, Some(names)) = (lifted.is_empty(), listed) {
-        let names = names.join(", ");
-        return refuse(
-            StatusCode::CONFLICT,
-            format!("it is on a list ({names}): name it in respond.never to let it pass"),
-        );
+    let still = request.network.map_or_else(Vec::new, |network| desk.still(network));
+    if lifted.is_empty() && !still.is_empty() {
+        return refuse(StatusCode::CONFLICT, still.join("; "));
     }
-    answer(StatusCode::OK, &state(&desk.response, lifted))
+    answer(StatusCode::OK, &Answer { still, ..state(&desk.response, lifted) })
+}
+
+/// `within` is by what all of a network is blocked, `listed` the first that lists name of it.
+fn still(network: Network, within: &[Target], listed: &[(ListName, Vec<Network>)]) -> Vec<String> {
+    let wider = within.iter().filter_map(|target| Some((target, target.network()?)));
+    let wider = wider
+        .map(|(target, wide)| format!("{network} is blocked as part of {target}: `leuko unblock {wide}` lifts that"));
+    let by_list = |(name, named): &(ListName, Vec<Network>)| {
+        let first = named.first()?;
+        let (others, stay) = if named.len() > 1 { (" and others", "stay") } else { ("", "stays") };
+        Some(format!("{first}{others} on the list {name} {stay} blocked: name what is to pass in respond.never"))
+    };
+    wider.chain(listed.iter().filter_map(by_list)).collect()
 }
 
 impl Request {
@@ -297,6 +318,8 @@ fn state(response: &Response, blocks: Vec<Listed>) -> Answer {
         let since = at.now.since(ladder.armed_since());
         Answer {
             blocks: blocks.iter().map(BlockLine::from).collect(),
+            was_until: None,
+            still: Vec::new(),
             mode: ladder.policy().mode.to_string(),
             unarmed_s: ladder.policy().observe_first.saturating_sub(since).as_secs(),
             lists: Vec::new(),

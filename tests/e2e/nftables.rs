@@ -62,6 +62,13 @@ fn blocks_are_enforced_replaced_and_removed() -> Result<()> {
     until("the table is back", SOON, || (!tables(&pair.server).ok()?.is_empty()).then_some(()))?;
     assert!(!one.passes()?);
 
+    // Somebody takes away what is in it.
+    for damage in [&["flush", "set", "inet", "leuko", "blocked4"] as &[_], &["flush", "table", "inet", "leuko"]] {
+        pair.server.run("nft", damage, SOON)?;
+        assert!(one.passes()?);
+        until("the table is whole again", SOON, || (!one.passes().ok()?).then_some(()))?;
+    }
+
     rig.stop();
     assert_eq!(tables(&pair.server)?, "");
     assert!(one.passes()?);

@@ -20,4 +20,5 @@ pub mod respond;
 pub mod roles;
 pub mod service;
 pub mod sketch;
+pub mod text;
 pub mod time;

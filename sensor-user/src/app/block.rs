@@ -12,7 +12,7 @@ use super::{actor, now, print, runtime};
 use crate::cli::block::{BlockArgs, BlocksArgs, UnblockArgs};
 use crate::config::Config;
 use crate::control::{Answer, Client, Request};
-use crate::respond::line::BlockLine;
+use crate::respond::line::{BlockLine, timestamp};
 use crate::respond::lists::Action;
 use crate::respond::{Guards, nftables, plain};
 
@@ -31,7 +31,7 @@ pub fn block(config: &Config, args: &BlockArgs) -> Result<ExitCode> {
         protocol: args.protocol(),
         port: args.port,
         limit: args.limit.unwrap_or(0),
-        seconds: args.span.as_secs(),
+        seconds: args.span.map(|span| span.as_secs()),
         reason: args.reason.clone(),
         ..who()
     };
@@ -96,9 +96,13 @@ fn told(what: &str, answer: &Answer, json: bool) -> Result<String> {
         return lines(&answer.blocks);
     }
     let mut text = String::new();
+    let before = answer.was_until.map(|until| format!("; it was until {}", timestamp(until))).unwrap_or_default();
     for block in answer.blocks.iter().filter_map(BlockLine::block) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{what}: {} ({}), until {}", block.target, block.measure, block.until);
+        let _ = writeln!(text, "{what}: {} ({}), until {}{before}", block.target, block.measure, block.until);
+    }
+    for sentence in &answer.still {
+        let _ = writeln!(text, "but {sentence}");
     }
     Ok(text)
 }
@@ -163,9 +167,8 @@ fn short(span: Duration) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_table_says_what_is_blocked_and_what_only_would_be() {
-        let line = |network: &str, enforced, packets| BlockLine {
+    fn line(network: &str, enforced: bool, packets: u64) -> BlockLine {
+        BlockLine {
             network: network.parse().ok(),
             host: None,
             protocol: None,
@@ -179,13 +182,35 @@ mod tests {
             packets: Some(packets),
             octets: Some(packets * 60),
             last_seen: (packets > 0).then_some(1065.0),
-        };
+        }
+    }
+
+    #[test]
+    fn what_stays_blocked_is_told() {
+        let still = vec!["203.0.113.7 on the list drop stays blocked".to_owned()];
+        let answer = Answer { blocks: vec![line("203.0.113.7", true, 0)], still, ..Answer::default() };
+        let text = told("no longer blocked", &answer, false).unwrap();
+        assert!(text.ends_with("\nbut 203.0.113.7 on the list drop stays blocked\n"), "{text}");
+        assert_eq!(told("", &answer, true).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_changed_end_is_told() {
+        let answer =
+            Answer { blocks: vec![line("203.0.113.7", true, 0)], was_until: Some(8200.0), ..Answer::default() };
+        assert_eq!(
+            told("blocked", &answer, false).unwrap(),
+            "blocked: 203.0.113.7 (drop), until 1970-01-01T01:16:40.000000Z; it was until 1970-01-01T02:16:40.000000Z\n"
+        );
+    }
+
+    #[test]
+    fn the_table_says_what_is_blocked_and_what_only_would_be() {
         let answer = Answer {
             blocks: vec![line("203.0.113.7", true, 12), line("203.0.113.8", false, 0)],
             mode: "drop".to_owned(),
             unarmed_s: 5400,
-            lists: Vec::new(),
-            error: None,
+            ..Answer::default()
         };
         let text = table(&answer, Timestamp::from_secs(1070));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();

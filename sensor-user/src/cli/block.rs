@@ -25,9 +25,9 @@ pub struct BlockArgs {
     /// Address or network (CIDR), at most a /24 of IPv4 or a /64 of IPv6
     #[arg(value_name = "ADDR")]
     pub network: Network,
-    /// How long, such as 30m, 1h or 7d, at most 30d
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = span)]
-    pub span: Duration,
+    /// How long, such as 30m, 1h30m or 7d, at most 30d [default: 1h, or as long as it is blocked already]
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub span: Option<Duration>,
     /// Only packets to this port of ours
     #[arg(long)]
     pub port: Option<u16>,
@@ -98,10 +98,10 @@ pub struct BlocksArgs {
     /// Print one JSON object a line in place of a table
     #[arg(long, group = "form")]
     pub json: bool,
-    /// Print what is enforced as a ruleset for nftables
+    /// Print what is enforced as a ruleset for nftables, without imported lists: the kernel program alone enforces them
     #[arg(long, group = "form")]
     pub nft: bool,
-    /// Print what is dropped as networks, one a line
+    /// Print what is dropped as networks, one a line, without imported lists likewise
     #[arg(long, group = "form")]
     pub plain: bool,
     /// State directory of the sensor [default: /var/lib/leuko]
@@ -110,7 +110,7 @@ pub struct BlocksArgs {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    super::moment::span(text.trim()).ok_or_else(|| "write for instance 30m, 1h or 7d".to_owned())
+    super::moment::span(text.trim()).ok_or_else(|| "write for instance 30m, 1h30m or 7d".to_owned())
 }
 
 fn protocol(text: &str) -> Result<u8, String> {

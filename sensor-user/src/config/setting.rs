@@ -127,8 +127,8 @@ pub const SETTINGS: [Setting; 80] = [
     scalar("respond.capacity", "Blocks the kernel has room for, lists included, 1024 to 4194304. Default 65536."),
     text("respond.socket", "Socket by which `leuko block` acts. Default: leuko.sock in the state directory.")
         .such_as(r#""/run/leuko/leuko.sock""#),
-    scalar("respond.nftables", "Whether nftables enforces what is blocked, too. Default false."),
-    text("respond.file", "File with what is blocked, a network a line, for firewalls that read it. Default: none.")
+    scalar("respond.nftables", "Whether nftables enforces blocks, too; not imported lists. Default false."),
+    text("respond.file", "File of blocked networks, one a line, without imported lists, for firewalls that read it. Default: none.")
         .such_as(r#""/var/lib/leuko/blocked.txt""#),
     scalar("harden.enabled", "Whether `leuko run` gives up at its start what watching does not take. Default true."),
     text(

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::notify::value::seconds;
 
-/// A time span from `MIN_MS` to `MAX_MS` milliseconds: `"500ms"`, `"60s"`, `"5m"`, `"1h"` or a number of seconds.
+/// A time span from `MIN_MS` to `MAX_MS` milliseconds: `"500ms"`, `"60s"`, `"5m"`, `"1h30m"` or a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "RawSpan", into = "String")]
 pub struct Span<const MIN_MS: u64, const MAX_MS: u64>(Duration);
@@ -31,7 +31,7 @@ pub type Keep = Span<3_600_000, { 3650 * DAY_MS }>;
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a time span such as \"60s\", \"500ms\", \"5m\", \"1h\", or a number of seconds")]
+#[serde(untagged, expecting = "a time span such as \"60s\", \"500ms\", \"5m\", \"1h30m\", or a number of seconds")]
 enum RawSpan {
     Seconds(f64),
     Text(String),
@@ -60,7 +60,7 @@ impl<const MIN_MS: u64, const MAX_MS: u64> TryFrom<RawSpan> for Span<MIN_MS, MAX
             RawSpan::Seconds(secs) => Some(secs),
             RawSpan::Text(text) => seconds(text.trim()),
         };
-        let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h\"")?;
+        let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h30m\"")?;
         let span = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX);
         let (min, max) = (Duration::from_millis(MIN_MS), Duration::from_millis(MAX_MS));
         if secs.is_sign_negative() || !(min..=max).contains(&span) {

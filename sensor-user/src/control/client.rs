@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use axum::http::StatusCode;
 
-use super::{Answer, Request};
+use super::{Answer, LONGEST, Request};
 use crate::notify::http::client_at;
 
 /// How long a sensor may take to answer.
@@ -57,6 +58,9 @@ impl Client {
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         let path = self.path.display();
         let sent = request.timeout(PATIENCE).send().await.with_context(|| format!("ask the sensor at {path}"))?;
+        if sent.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            bail!("the order is longer than the {LONGEST} octets that a sensor takes: give a shorter --reason");
+        }
         let answer: Answer = sent.json().await.with_context(|| format!("read what the sensor at {path} says"))?;
         match answer.error {
             Some(error) => bail!("{error}"),

@@ -1,5 +1,7 @@
 //! What the socket makes of what it is told.
 
+use sensor_core::respond::Scope;
+
 use super::*;
 
 #[test]
@@ -9,6 +11,7 @@ fn requests_say_which_packets() {
         (r#"{"network":"203.0.113.7","seconds":60}"#, Some("203.0.113.7")),
         (r#"{"network":"203.0.113.0/24","protocol":6,"port":22}"#, Some("203.0.113.0/24 tcp port 22")),
         (r#"{"host":"192.0.2.1","port":443,"limit":100}"#, Some("requests to 192.0.2.1 port 443")),
+        (r#"{"host":"::ffff:192.0.2.1","port":443,"limit":100}"#, Some("requests to 192.0.2.1 port 443")),
         (r#"{"network":"203.0.113.7","host":"192.0.2.1","port":443}"#, None),
         (r#"{"network":"203.0.113.7","port":443}"#, None),
         ("{}", None),
@@ -20,6 +23,54 @@ fn requests_say_which_packets() {
         let error = request(text).unwrap_err();
         assert!(error.contains(mistake), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_stays_blocked_is_said_with_what_to_do() {
+    let net = |text: &str| text.parse::<Network>().unwrap();
+    let of = |text: &str, scope| Target::Peer { network: net(text), scope };
+    let list = |name: &str, named: &[&str]| {
+        (ListName::try_from(name.to_owned()).unwrap(), named.iter().map(|text| net(text)).collect::<Vec<_>>())
+    };
+    let udp = Scope::Protocol(17);
+    for (network, within, listed, expected) in [
+        ("203.0.114.7", vec![], vec![list("drop", &[])], &[] as &[&str]),
+        (
+            "203.0.114.7",
+            vec![of("203.0.114.0/24", Scope::All), of("203.0.114.0/25", udp)],
+            vec![],
+            &[
+                "203.0.114.7 is blocked as part of 203.0.114.0/24: `leuko unblock 203.0.114.0/24` lifts that",
+                "203.0.114.7 is blocked as part of 203.0.114.0/25 udp: `leuko unblock 203.0.114.0/25` lifts that",
+            ],
+        ),
+        (
+            "203.0.115.0/24",
+            vec![],
+            vec![list("drop", &["203.0.115.9"]), list("tor", &["203.0.115.9", "203.0.115.64/26"])],
+            &[
+                "203.0.115.9 on the list drop stays blocked: name what is to pass in respond.never",
+                "203.0.115.9 and others on the list tor stay blocked: name what is to pass in respond.never",
+            ],
+        ),
+    ] {
+        assert_eq!(still(net(network), &within, &listed), expected, "{network}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_too_long_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leuko.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let nothing = |_: Bytes| async { answer(StatusCode::OK, &Answer::default()) };
+    let app = Router::new().route("/v1/block", post(nothing)).layer(DefaultBodyLimit::max(LONGEST));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::connect(&path).unwrap();
+    let order = |octets| Request { reason: "x".repeat(octets), ..Request::default() };
+    assert_eq!(client.block(&order(100)).await.unwrap(), Answer::default());
+    let error = client.block(&order(20_000)).await.unwrap_err().to_string();
+    assert!(error.contains("longer than the 16384 octets"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use sensor_core::incident::{Class, Incident, Language, Severity};
+pub use sensor_core::text::plain;
 use serde_json::Value;
 
 /// Longest rendering of one piece of evidence, in characters.
@@ -90,17 +91,6 @@ pub fn clip(text: &str, limit: usize) -> String {
         None => text.to_owned(),
         Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
     }
-}
-
-/// `text` as one line without control characters and without marks that reverse the reading direction.
-///
-/// Evidence may quote what an attacker sent.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .filter(|c| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
-        .collect()
 }
 
 /// `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
@@ -196,7 +186,6 @@ mod tests {
         ] {
             assert_eq!(render(&value), text);
         }
-        assert_eq!(plain("a\nb\u{202e}c\u{1b}[31m"), "a bc [31m");
         assert_eq!(clip("abcd", 3), "ab…");
         assert_eq!(clip("abc", 3), "abc");
     }

@@ -156,7 +156,7 @@ impl fmt::Debug for WebhookUrl {
 pub struct Period(Duration);
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a time span such as \"60s\", \"500ms\", \"5m\", \"1h\", or a number of seconds")]
+#[serde(untagged, expecting = "a time span such as \"60s\", \"500ms\", \"5m\", \"1h30m\", or a number of seconds")]
 enum Raw {
     Seconds(f64),
     Text(String),
@@ -189,7 +189,7 @@ impl TryFrom<Raw> for Period {
             Raw::Seconds(secs) => Some(secs),
             Raw::Text(text) => seconds(text.trim()),
         };
-        let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h\"")?;
+        let secs = secs.ok_or("not a time span: write for instance \"60s\", \"500ms\", \"5m\" or \"1h30m\"")?;
         Duration::try_from_secs_f64(secs).ok().and_then(|span| Self::try_from(span).ok()).ok_or_else(out_of_range)
     }
 }
@@ -214,18 +214,33 @@ impl From<Period> for String {
     }
 }
 
+/// `90s`, `1.5h`, `1h30m`: units from the largest to the smallest, each once.
 pub(crate) fn seconds(text: &str) -> Option<f64> {
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit_at);
-    let factor = match unit {
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    Some(number.trim().parse::<f64>().ok()? * factor)
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let (mut total, mut last) = (0.0, f64::INFINITY);
+    loop {
+        let (number, from_unit) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let unit_ends = from_unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(from_unit.len());
+        let (unit, after) = from_unit.split_at(unit_ends);
+        let factor = match unit {
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            "w" => 604_800.0,
+            _ => return None,
+        };
+        let number: f64 = number.trim().parse().ok()?;
+        if factor >= last || number.is_sign_negative() {
+            return None;
+        }
+        total += number * factor;
+        if after.is_empty() {
+            return Some(sign * total).filter(|secs: &f64| secs.is_finite());
+        }
+        (last, rest) = (factor, after);
+    }
 }
 
 #[cfg(test)]
@@ -270,6 +285,29 @@ mod tests {
         for text in ["hunter2", "ftp://am/hunter2", "http://u:hunter2@am", "http://am/hunter2#x"] {
             assert!(!of(text).unwrap_err().contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn spans_may_have_several_units_from_the_largest_on() {
+        for (text, secs) in [
+            ("90s", Some(90.0)),
+            ("500ms", Some(0.5)),
+            ("1.5h", Some(5400.0)),
+            ("1h30m", Some(5400.0)),
+            ("1d12h", Some(129_600.0)),
+            ("1w 2d 3h 4min 5s 6ms", Some(788_645.006)),
+            ("-1h30m", Some(-5400.0)),
+            ("30m1h", None),
+            ("1h1h", None),
+            ("1h-30m", None),
+            ("1h30", None),
+            ("1h30x", None),
+            ("h", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(text), secs, "{text}");
+        }
+        assert_eq!(seconds(&format!("{}d1h", "9".repeat(400))), None, "more than a double holds");
     }
 
     #[test]

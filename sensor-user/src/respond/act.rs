@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sensor_core::net::Network;
-use sensor_core::respond::{Block, Mode, Refusal, Selection, Wish};
+use sensor_core::respond::{Block, Mode, Refusal, Selection, Target, Wish};
 
 use super::{Listed, Response};
 
@@ -23,6 +23,11 @@ pub trait Act: Send + Sync {
 
     /// The blocks whose addresses include all of a network.
     fn covering(&self, network: Network) -> Vec<Block>;
+
+    /// What is enforced for a network as part of something wider: to unblock the network does not lift it.
+    fn within(&self, network: Network) -> Vec<Target> {
+        self.covering(network).into_iter().filter(|block| block.enforced).map(|block| block.target).collect()
+    }
 
     /// How far the sensor goes by itself, and how long it goes on only counting because it is new here.
     fn mode(&self) -> (Mode, Duration);

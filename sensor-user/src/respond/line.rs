@@ -125,12 +125,13 @@ pub const fn target(
         (Some(network), None, Some(proto), Some(port)) => {
             Some(Target::Peer { network, scope: Scope::Port { proto, port } })
         }
-        (None, Some(host), None, Some(port)) => Some(Target::Requests { host, port }),
+        (None, Some(host), None, Some(port)) => Some(Target::Requests { host: host.to_canonical(), port }),
         _ => None,
     }
 }
 
-fn timestamp(secs: f64) -> Timestamp {
+/// To the microsecond.
+pub fn timestamp(secs: f64) -> Timestamp {
     let nanos = std::time::Duration::try_from_secs_f64(secs).map_or(0, sensor_core::time::nanos);
     // A double holds microseconds of our age, and not more.
     Timestamp::from_nanos(nanos.saturating_add(500) / 1000 * 1000)

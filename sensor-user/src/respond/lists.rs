@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use sensor_core::net::Network;
+use sensor_core::respond::Guard;
 use sensor_core::time::Timestamp;
 use sensor_ebpf::abi::Addr;
 use tokio::sync::watch;
@@ -128,6 +130,16 @@ impl Lists {
     pub fn find(&self, addr: Addr) -> impl Iterator<Item = &str> {
         let listed = move |list: &&List| list.state.borrow().set.as_ref().is_some_and(|set| set.find(addr).is_some());
         self.lists.iter().filter(listed).map(|list| list.name.as_str())
+    }
+
+    /// The lists that block some of a network, each with the first two that it names of it and that are not protected.
+    #[must_use]
+    pub fn blocking(&self, network: Network, guard: &Guard) -> Vec<(ListName, Vec<Network>)> {
+        let sets = self.snapshot().into_iter().filter(|(_, action, _)| *action == Action::Block);
+        let blocked = |set: &ListSet| -> Vec<Network> {
+            set.overlapping(network).filter(|named| guard.protects(named).is_none()).take(2).collect()
+        };
+        sets.map(|(name, _, set)| (name, blocked(&set))).filter(|(_, named)| !named.is_empty()).collect()
     }
 
     /// How each fares.

@@ -21,7 +21,8 @@ use crate::notify::{Clock, text};
 
 /// How long `nft` may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two looks at whether the table is still there: whoever loads a firewall anew takes all tables away.
+/// Time between two looks at whether the table is as it was loaded: whoever loads a firewall anew takes all tables away, and
+/// a set can be emptied by itself.
 const LOOK: Duration = Duration::from_secs(10);
 /// Characters of what `nft` says that are shown.
 const SHOWN: usize = 300;
@@ -29,12 +30,13 @@ const SHOWN: usize = 300;
 /// Keeps the table up to date, and removes it at the end. Needs `CAP_NET_ADMIN`.
 #[must_use]
 pub fn start(blocks: Blocks, clock: Clock) -> Enforcer {
-    Enforcer::start(Nftables { present: false }, blocks, clock)
+    Enforcer::start(Nftables { loaded: None }, blocks, clock)
 }
 
 struct Nftables {
-    /// Whether the table should be there.
-    present: bool,
+    /// The table as `nft` lists it right after it was loaded. An entry that ends by itself ends for the sensor, too, which
+    /// then loads another.
+    loaded: Option<Vec<String>>,
 }
 
 impl Enforce for Nftables {
@@ -44,16 +46,14 @@ impl Enforce for Nftables {
     async fn apply(&mut self, blocks: &[Block], now: Timestamp) -> Result<()> {
         let (text, present) = ruleset(blocks, now);
         load(&text).await?;
-        self.present = present;
+        self.loaded = if present { list().await.ok() } else { None };
         Ok(())
     }
 
     async fn is_gone(&mut self) -> bool {
+        let Some(loaded) = &self.loaded else { return false };
         // Where `nft` cannot be asked it cannot be told either.
-        let gone = async || {
-            nft(&["--terse", "list", "table", "inet", TABLE], "").await.is_ok_and(|listed| !listed.status.success())
-        };
-        self.present && gone().await
+        list().await.is_ok_and(|listed| listed != *loaded)
     }
 
     async fn clear(&mut self) -> Result<()> {
@@ -70,9 +70,23 @@ async fn load(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The table without what time changes: nothing if there is none.
+async fn list() -> Result<Vec<String>> {
+    let listed = nft(&["--stateless", "list", "table", "inet", TABLE], "").await?;
+    Ok(words(&String::from_utf8_lossy(&listed.stdout)))
+}
+
+/// In order: the kernel may list the entries of a set in another one each time.
+fn words(listed: &str) -> Vec<String> {
+    let separate = |c: char| c.is_whitespace() || c == ',';
+    let mut words: Vec<String> = listed.split(separate).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    words.sort_unstable();
+    words
+}
+
 async fn nft(args: &[&str], input: &str) -> Result<Output> {
     let mut command = Command::new("nft");
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().context("run nft (install the package nftables)")?;
     let mut stdin = child.stdin.take().context("talk to nft")?;
     let feed = async move {
@@ -83,4 +97,19 @@ async fn nft(args: &[&str], input: &str) -> Result<Output> {
     let output =
         timeout(TIMEOUT, run).await.with_context(|| format!("nft takes longer than {} s", TIMEOUT.as_secs()))?;
     output.context("wait for nft")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_table_is_the_same_in_any_order_and_another_without_an_entry() {
+        let set = |elements: &str| words(&format!("set r4 {{\n\tflags timeout\n\telements = {{ {elements} }}\n}}"));
+        let whole = set("192.0.2.9 . 80 timeout 1m,\n\t192.0.2.1 . 81 timeout 1m");
+        assert_eq!(set("192.0.2.1 . 81 timeout 1m, 192.0.2.9 . 80 timeout 1m"), whole);
+        for damaged in ["", "192.0.2.9 . 80 timeout 1m", "192.0.2.9 . 80 timeout 1m, 192.0.2.1 . 82 timeout 1m"] {
+            assert_ne!(set(damaged), whole, "{damaged}");
+        }
+    }
 }

@@ -56,6 +56,7 @@ fn people_block_limit_and_unblock_by_the_socket() -> Result<()> {
     sensor.granted(&format!("unblock {}", Pair::SERVER))?;
     assert_eq!(sensor.blocks()?, Vec::<Value>::new());
 
+    said(&sensor)?;
     refused(&sensor)?;
     assert!(sensor.leuko.terminate(Signal::SIGTERM, LONG)?.success(), "{}", sensor.leuko.stderr());
     assert!(!sensor.state.join("leuko.sock").exists());
@@ -108,6 +109,17 @@ fn audited(sensor: &Sensor<'_>, reasons: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// What is blocked all the same, and what a block has replaced.
+fn said(sensor: &Sensor<'_>) -> Result<()> {
+    sensor.granted("block 203.0.113.0/24 --for 1h30m")?;
+    let told = sensor.granted("block 203.0.113.0/24")?;
+    assert!(told.contains("; it was until "), "{told}");
+    let output = sensor.order("unblock 203.0.113.7")?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("`leuko unblock 203.0.113.0/24` lifts that"), "{}", output.stderr);
+    sensor.granted("unblock 203.0.113.0/24").map(drop)
+}
+
 fn refused(sensor: &Sensor<'_>) -> Result<()> {
     let ssh = format!("{CUSTOMER} 40000 {} 22", Pair::SERVER);
     for (connection, words, why) in [
@@ -117,6 +129,8 @@ fn refused(sensor: &Sensor<'_>) -> Result<()> {
         ("", "block 127.0.0.1".to_owned(), "is or holds"),
         ("", "block 198.51.0.0/16".to_owned(), "is too wide"),
         ("", "block 198.51.100.7 --for 31d".to_owned(), "is too long"),
+        ("", "block 198.51.100.7 --proto icmp --port 22".to_owned(), "has no ports"),
+        ("", format!("block 198.51.100.7 --reason {}", "x".repeat(20_000)), "longer than the 16384 octets"),
         ("", "block 198.51.100.7 --requests --port 80 --limit 5".to_owned(), "is no host of this network"),
         ("", "unblock 198.51.100.7".to_owned(), "is blocked"),
         (&*ssh, format!("block {CUSTOMER}"), "is or holds"),

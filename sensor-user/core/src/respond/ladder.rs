@@ -139,6 +139,12 @@ impl Ladder {
         self.held.values().map(|held| &held.block)
     }
 
+    /// What is enforced for a target.
+    #[must_use]
+    pub fn enforced(&self, target: &Target) -> Option<&Block> {
+        self.held.get(target).map(|held| &held.block).filter(|block| block.enforced)
+    }
+
     /// The blocks whose addresses include all of a network.
     pub fn covering(&self, network: Network) -> impl Iterator<Item = &Block> {
         self.blocks().filter(move |block| block.target.network().is_some_and(|wide| wide.covers(&network)))

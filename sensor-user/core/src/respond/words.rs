@@ -123,7 +123,8 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-fn protocol(number: u8) -> String {
+/// `tcp`, `protocol 89`.
+pub(super) fn protocol(number: u8) -> String {
     match number {
         proto::ICMP => "icmp".to_owned(),
         proto::TCP => "tcp".to_owned(),

@@ -22,7 +22,7 @@ use super::press::{Outcome, Then};
 use super::question::{Late, Place};
 use super::standing::{Person, attackers, stops_all};
 use crate::notify::text::clip;
-use crate::respond::{Act, Listed};
+use crate::respond::Listed;
 use crate::store::{Kept, event_time};
 
 /// The reason of a block that a button put, before the incident's identifier.
@@ -55,10 +55,9 @@ impl Listener {
             Some(Err(Late)) => Outcome::short(words.question_late(), Then::Rewrite(escape(words.question_late()))),
             Some(Ok(_)) if !meant => Outcome::then(Then::Rewrite(escape(words.left()))),
             Some(Ok(Order::Block { network, seconds, reason })) => {
-                let span = Duration::from_secs(seconds);
-                match act.block(wish(network, span, who, reason)) {
+                match act.block(wish(network, seconds, who, reason)) {
                     Ok(listed) => {
-                        let done = words.blocked(&listed.block, span, &who.name);
+                        let done = words.blocked(&listed.block, &who.name);
                         Outcome::short(words.blocked_short(), Then::Rewrite(done))
                     }
                     Err(refusal) => {
@@ -70,7 +69,7 @@ impl Listener {
             Some(Ok(Order::Unblock { network, reason })) => {
                 let lifted = act.unblock(Selection::Network(network), &who.actor, &reason);
                 self.redraw_incidents(&lifted).await;
-                let done = words.unblocked(network, lifted.len(), &within(act.as_ref(), network), &who.name);
+                let done = words.unblocked(network, lifted.len(), &act.within(network), &who.name);
                 Outcome::short("", Then::Rewrite(done))
             }
         }
@@ -118,7 +117,7 @@ impl Listener {
                 before += 1;
                 continue;
             }
-            match act.block(wish(network, span, who, format!("{INCIDENT}{}", incident.id))) {
+            match act.block(wish(network, None, who, format!("{INCIDENT}{}", incident.id))) {
                 Ok(_) => put += 1,
                 Err(refusal) => refused.push(words.refused(network, &refusal).1),
             }
@@ -145,7 +144,7 @@ impl Listener {
         for &addr in attackers(&kept.incident) {
             let network = Network::of(addr.into());
             lifted += act.unblock(Selection::Network(network), &who.actor, &reason).len();
-            wider.extend(within(act.as_ref(), network));
+            wider.extend(act.within(network));
         }
         let told = words.attackers_unblocked(lifted, &wider.into_iter().collect::<Vec<_>>());
         Outcome::short(clip(&told, super::words::ANSWER_LIMIT), Then::Redraw(kept))
@@ -167,13 +166,7 @@ impl Listener {
     }
 }
 
-fn wish(network: Network, span: Duration, who: &Person, reason: String) -> Wish {
-    let target = Target::Peer { network, scope: Scope::All };
+fn wish(network: Network, seconds: Option<u64>, who: &Person, reason: String) -> Wish {
+    let (target, span) = (Target::Peer { network, scope: Scope::All }, seconds.map(Duration::from_secs));
     Wish { target, measure: Measure::Drop, span, actor: who.actor.clone(), reason }
-}
-
-/// Wider networks by which one is still blocked.
-fn within(act: &dyn Act, network: Network) -> Vec<Network> {
-    let covering = act.covering(network).into_iter().filter(|block| block.enforced);
-    covering.filter_map(|block| block.target.network()).collect()
 }

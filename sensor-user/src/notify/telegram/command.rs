@@ -1,10 +1,12 @@
 //! What people write to the bot.
 
 use std::str::SplitWhitespace;
+use std::time::Duration;
 
 use sensor_core::net::Network;
 
 use crate::notify::text::{clip, plain};
+use crate::notify::value;
 
 /// Longest reason, in characters.
 const REASON_LIMIT: usize = 150;
@@ -60,8 +62,8 @@ pub enum Order {
     Block {
         /// The addresses.
         network: Network,
-        /// For so many seconds.
-        seconds: u64,
+        /// For so many seconds, if that was said.
+        seconds: Option<u64>,
         /// Why; may be empty.
         reason: String,
     },
@@ -127,14 +129,17 @@ fn block(mut words: SplitWhitespace<'_>) -> Option<Order> {
     let seconds = match rest.next().filter(|word| is_span(word)) {
         Some(word) => {
             words = rest;
-            seconds(word)?
+            Some(seconds(word)?)
         }
-        None => HOUR,
+        None => None,
     };
     Some(Order::Block { network, seconds, reason: reason(words) })
 }
 
 fn is_span(word: &str) -> bool {
+    if value::seconds(word).is_some() {
+        return true;
+    }
     let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     word.len() <= number.len() + 1 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
@@ -143,17 +148,10 @@ fn reason(words: SplitWhitespace<'_>) -> String {
     clip(plain(&words.collect::<Vec<_>>().join(" ")).trim(), REASON_LIMIT)
 }
 
-/// `30m`, `12h`, `1d`, `2w`.
+/// `30m`, `1h30m`, `1d`, `2w`.
 fn seconds(text: &str) -> Option<u64> {
-    let (number, unit) = text.split_at(text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?);
-    let unit = match unit {
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| SPANS.contains(seconds))
+    let span = Duration::try_from_secs_f64(value::seconds(text)?).ok()?;
+    Some(span.as_secs()).filter(|seconds| SPANS.contains(seconds))
 }
 
 #[cfg(test)]
@@ -167,6 +165,7 @@ mod tests {
     }
 
     fn block(network: &str, seconds: u64, reason: &str) -> Command {
+        let seconds = (seconds > 0).then_some(seconds);
         Command::Order(Order::Block { network: network.parse().unwrap(), seconds, reason: reason.to_owned() })
     }
 
@@ -197,9 +196,11 @@ mod tests {
             ("/mute ab 99999999999999999999w", Some(Command::Misused(Usage::Mute))),
             ("/mute ab 5é", Some(Command::Misused(Usage::Mute))),
             ("/unmute x", Some(Command::Unmute("x".to_owned()))),
-            ("/block 192.0.2.1", Some(block("192.0.2.1", HOUR, ""))),
+            ("/block 192.0.2.1", Some(block("192.0.2.1", 0, ""))),
             ("/block 192.0.2.0/24 2d  a <b>\n\u{202e}", Some(block("192.0.2.0/24", 172_800, "a <b>"))),
-            ("/Block@leuko_bot 2001:db8::/64 3rd time", Some(block("2001:db8::/64", HOUR, "3rd time"))),
+            ("/Block@leuko_bot 2001:db8::/64 3rd time", Some(block("2001:db8::/64", 0, "3rd time"))),
+            ("/block 192.0.2.1 1h30m x", Some(block("192.0.2.1", 5400, "x"))),
+            ("/block 192.0.2.1 10min", Some(block("192.0.2.1", 600, ""))),
             ("/block 192.0.2.1 10 min", Some(Command::Misused(Usage::Block))),
             ("/block 192.0.2.1 0h", Some(Command::Misused(Usage::Block))),
             ("/block 192.0.2.1 5x", Some(Command::Misused(Usage::Block))),
@@ -224,9 +225,12 @@ mod tests {
         #[test]
         fn any_text_is_harmless(text in "/?(mute|incident|(un)?block ::1)?.{0,60}") {
             let command = Command::parse(&text, None, true);
-            if let Some(Command::Mute { seconds, .. } | Command::Order(Order::Block { seconds, .. })) = &command {
-                prop_assert!(SPANS.contains(seconds));
-            }
+            let seconds = match &command {
+                Some(Command::Mute { seconds, .. }) => Some(seconds),
+                Some(Command::Order(Order::Block { seconds, .. })) => seconds.as_ref(),
+                _ => None,
+            };
+            prop_assert!(seconds.is_none_or(|seconds| SPANS.contains(seconds)));
             if let Some(
                 Command::Mute { reason, .. }
                 | Command::Order(Order::Block { reason, .. } | Order::Unblock { reason, .. }),

@@ -44,6 +44,12 @@ impl ListSet {
         }
     }
 
+    /// Those that have addresses in common with another network.
+    pub fn overlapping(&self, other: Network) -> impl Iterator<Item = Network> {
+        let wider = self.find(other.bounds().0).filter(|found| *found != other && found.covers(&other));
+        wider.into_iter().chain(inside(&self.v4, other)).chain(inside(&self.v6, other))
+    }
+
     /// All of them, in the order of their addresses, IPv4 first.
     pub fn networks(&self) -> impl Iterator<Item = Network> {
         self.v4.iter().map(network).chain(self.v6.iter().map(network))
@@ -97,6 +103,11 @@ fn covering<A: Copy + Ord + Into<IpAddr>>(sorted: &[Entry<A>], addr: A) -> Optio
     let before = sorted.partition_point(|(base, _)| *base <= addr);
     let candidate = network(&sorted[before.checked_sub(1)?]);
     candidate.contains(addr.into().into()).then_some(candidate)
+}
+
+fn inside<A: Copy + Into<IpAddr>>(sorted: &[Entry<A>], wide: Network) -> impl Iterator<Item = Network> {
+    let before = sorted.partition_point(|(base, _)| Addr::from((*base).into()) < wide.bounds().0);
+    sorted[before..].iter().map(network).take_while(move |network| wide.covers(network))
 }
 
 fn network<A: Copy + Into<IpAddr>>(&(base, prefix): &Entry<A>) -> Network {
@@ -169,6 +180,13 @@ mod tests {
                 let found = set.find(addr);
                 prop_assert_eq!(found.is_some(), all.iter().any(|net| net.contains(addr)));
                 prop_assert!(found.is_none_or(|net| net.contains(addr)));
+            }
+            for other in &all {
+                let wide = Network::new(other.addr(), other.prefix_len() - 4);
+                for other in [*other, wide, Network::of(other.bounds().1)] {
+                    let expected: Vec<Network> = set.networks().filter(|net| net.overlaps(&other)).collect();
+                    prop_assert_eq!(set.overlapping(other).collect::<Vec<_>>(), expected);
+                }
             }
             let kept: Vec<Network> = set.networks().collect();
             prop_assert!(kept.iter().is_sorted());

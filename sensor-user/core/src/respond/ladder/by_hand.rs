@@ -3,12 +3,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sensor_ebpf::packet::{has_ports, proto};
+
 use super::{Held, Ladder};
 use crate::net::Network;
-use crate::respond::words::span;
+use crate::respond::words::{protocol, span};
 use crate::respond::{Block, Change, Decider, Ending, Measure, Protection, Scope, Target};
+use crate::text::plain;
 use crate::time::Timestamp;
 
+/// How long a block is when nobody says for how long.
+const USUAL: Duration = Duration::from_secs(3600);
 /// Characters of a name or a reason that are kept.
 const TEXT: usize = 256;
 
@@ -19,8 +24,8 @@ pub struct Wish {
     pub target: Target,
     /// What is to become of them.
     pub measure: Measure,
-    /// For how long.
-    pub span: Duration,
+    /// For how long. Nothing for an hour, and not for less than what is enforced already.
+    pub span: Option<Duration>,
     /// Who asks: `local:alice`, `telegram:42`.
     pub actor: String,
     /// Why; may be empty.
@@ -64,6 +69,23 @@ pub enum Refusal {
         /// The host.
         host: IpAddr,
     },
+    /// The number of nothing.
+    #[error("there is no port 0 and no protocol 0: name another, or leave it out to mean all of them")]
+    Zero,
+    /// A port of what has none.
+    #[error("{} has no ports: leave the port out, or choose tcp, udp, udplite or sctp", protocol(*.proto))]
+    NoPorts {
+        /// The protocol.
+        proto: u8,
+    },
+    /// A protocol of the other kind of addresses.
+    #[error("{network} speaks no {}: choose {}", protocol(*.proto), protocol(icmp(network)))]
+    OtherFamily {
+        /// What was to be blocked.
+        network: Network,
+        /// The protocol.
+        proto: u8,
+    },
     /// No time at all.
     #[error("a block needs some time, such as 1 h")]
     NoTime,
@@ -102,7 +124,7 @@ impl Ladder {
             measure: wish.measure,
             enforced: true,
             since: now,
-            until: now + wish.span,
+            until: self.end(&wish, now),
             by: Decider::Person(short(&wish.actor)),
             reason: short(&wish.reason),
         };
@@ -129,7 +151,16 @@ impl Ladder {
         changes
     }
 
+    fn end(&self, wish: &Wish, now: Timestamp) -> Timestamp {
+        if let Some(span) = wish.span {
+            return now + span;
+        }
+        let before = self.enforced(&wish.target).map(|block| block.until);
+        before.map_or(now + USUAL, |before| before.max(now + USUAL))
+    }
+
     fn check(&self, wish: &Wish) -> Result<(), Refusal> {
+        check_kind(&wish.target)?;
         match wish.target {
             Target::Peer { network, .. } => {
                 if let Some(protection) = self.guard.protects(&network) {
@@ -143,12 +174,12 @@ impl Ladder {
             Target::Requests { host, .. } if !self.guard.is_ours(host) => return Err(Refusal::NotOurs { host }),
             Target::Requests { .. } => {}
         }
-        let longest = self.policy.longest_by_person;
-        if wish.span.is_zero() {
+        let (wished, longest) = (wish.span.unwrap_or(USUAL), self.policy.longest_by_person);
+        if wished.is_zero() {
             return Err(Refusal::NoTime);
         }
-        if wish.span > longest {
-            return Err(Refusal::TooLong { wished: wish.span, longest });
+        if wished > longest {
+            return Err(Refusal::TooLong { wished, longest });
         }
         let is_new = self.held.get(&wish.target).is_none_or(|held| held.block.is_automatic());
         let most = self.policy.entries_by_person;
@@ -157,6 +188,31 @@ impl Ladder {
         }
         Ok(())
     }
+}
+
+/// Whether there can be packets of this kind. To the kernel a zero means all.
+fn check_kind(target: &Target) -> Result<(), Refusal> {
+    let (network, proto, port) = match *target {
+        Target::Requests { port: 0, .. } => return Err(Refusal::Zero),
+        Target::Requests { .. } | Target::Peer { scope: Scope::All, .. } => return Ok(()),
+        Target::Peer { network, scope: Scope::Protocol(proto) } => (network, proto, None),
+        Target::Peer { network, scope: Scope::Port { proto, port } } => (network, proto, Some(port)),
+    };
+    if proto == 0 || port == Some(0) {
+        return Err(Refusal::Zero);
+    }
+    if port.is_some() && !has_ports(proto) {
+        return Err(Refusal::NoPorts { proto });
+    }
+    if matches!(proto, proto::ICMP | proto::ICMPV6) && proto != icmp(&network) {
+        return Err(Refusal::OtherFamily { network, proto });
+    }
+    Ok(())
+}
+
+/// The ICMP of these addresses.
+fn icmp(network: &Network) -> u8 {
+    if network.is_ipv4() { proto::ICMP } else { proto::ICMPV6 }
 }
 
 impl Selection {
@@ -174,5 +230,5 @@ impl Selection {
 
 /// One line, and not a long one.
 fn short(text: &str) -> String {
-    text.trim().chars().take(TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(text).trim().chars().take(TEXT).collect()
 }

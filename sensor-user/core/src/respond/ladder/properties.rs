@@ -131,7 +131,7 @@ impl World {
                 changes
             }
             Step::Block { target, secs } => {
-                let (span, actor) = (Duration::from_secs(secs), "local:alice".to_owned());
+                let (span, actor) = (Some(Duration::from_secs(secs)), "local:alice".to_owned());
                 let wish = Wish { target, measure: Measure::Drop, span, actor, reason: String::new() };
                 self.ladder.block(wish, now).unwrap_or_default()
             }

@@ -27,6 +27,10 @@ pub(super) fn peer(text: &str) -> Target {
     Target::Peer { network: network(text), scope: Scope::All }
 }
 
+fn scoped(text: &str, scope: Scope) -> Target {
+    Target::Peer { network: network(text), scope }
+}
+
 fn requests(host: &str, port: u16) -> Target {
     Target::Requests { host: host.parse().unwrap(), port }
 }
@@ -59,7 +63,7 @@ fn armed(mode: Mode) -> Ladder {
 }
 
 fn wish(target: Target, hours: u64) -> Wish {
-    let span = Duration::from_secs(hours * 3600);
+    let span = Some(Duration::from_secs(hours * 3600));
     Wish { target, measure: Measure::Drop, span, actor: "local:alice".to_owned(), reason: "told so".to_owned() }
 }
 
@@ -247,6 +251,23 @@ fn people_go_first() {
 }
 
 #[test]
+fn a_block_ends_no_earlier_unless_somebody_says_so() {
+    let mut ladder = armed(Mode::Observe);
+    let (target, hour) = (peer("203.0.113.7"), Some(Duration::from_secs(3600)));
+    guessed(&mut ladder, &["203.0.113.7"], 0);
+    for (span, now, minutes) in [
+        (None, 0, 60),
+        (Some(Duration::from_secs(86_400)), 0, 1440),
+        (None, 3600, 1380),
+        (hour, 3600, 60),
+        (None, 5400, 60),
+    ] {
+        let wish = Wish { span, ..wish(target, 0) };
+        check(&ladder.block(wish, at(now)).unwrap(), &[&format!("203.0.113.7 drop {minutes} min local:alice")]);
+    }
+}
+
+#[test]
 fn what_nobody_may_do_is_refused_with_advice() {
     let mut ladder = armed(Mode::Observe);
     ladder.policy.entries_by_person = 1;
@@ -260,6 +281,12 @@ fn what_nobody_may_do_is_refused_with_advice() {
         (wish(peer("203.0.112.0/23"), 1), "203.0.112.0/23 is too wide: block a /24 or narrower"),
         (wish(peer("2001:db8::/48"), 1), "block a /64 or narrower"),
         (wish(requests("203.0.113.1", 80), 1), "203.0.113.1 is no host of this network"),
+        (wish(scoped("203.0.113.7", Scope::Port { proto: 1, port: 22 }), 1), "icmp has no ports"),
+        (wish(scoped("203.0.113.7", Scope::Port { proto: 6, port: 0 }), 1), "there is no port 0"),
+        (wish(scoped("203.0.113.7", Scope::Protocol(0)), 1), "no protocol 0"),
+        (wish(requests("192.0.2.1", 0), 1), "there is no port 0"),
+        (wish(scoped("203.0.113.7", Scope::Protocol(58)), 1), "203.0.113.7 speaks no icmpv6: choose icmp"),
+        (wish(scoped("2001:db8::/64", Scope::Protocol(1)), 1), "2001:db8::/64 speaks no icmp: choose icmpv6"),
         (wish(peer("203.0.113.7"), 0), "needs some time"),
         (wish(peer("203.0.113.7"), 31 * 24), "31 d is too long: block for 30 d at most"),
         (wish(peer("203.0.113.7"), 1), "there are 1 blocks by people already"),
@@ -268,7 +295,7 @@ fn what_nobody_may_do_is_refused_with_advice() {
         assert!(refusal.contains(expected), "{refusal}");
     }
     check(&ladder.block(wish(peer("203.0.113.1"), 2), at(0)).unwrap(), &["203.0.113.1 drop 120 min local:alice"]);
-    let long = Wish { reason: "a\nb".repeat(1000), ..wish(peer("203.0.113.1"), 2) };
+    let long = Wish { reason: "a\nb\u{202e}".repeat(1000), ..wish(peer("203.0.113.1"), 2) };
     ladder.block(long, at(0)).unwrap();
     let reason = &ladder.blocks().next().unwrap().reason;
     assert!(reason.starts_with("a ba b") && reason.len() == 256);

@@ -152,6 +152,13 @@ async fn an_order_is_carried_out_once_and_after_asking() {
     asked(&telegram, 5, "/unblock 203.0.113.9").await;
     let nothing = pressed(&telegram, 5, 104, "q:y").await;
     assert!(nothing.text().starts_with("Nothing of <code>203.0.113.9</code> was blocked."), "{nothing:?}");
+
+    let target = Target::Peer { network: network("203.0.113.0/24"), scope: Scope::Protocol(17) };
+    let (actor, reason) = ("local:alice".to_owned(), String::new());
+    sensor.block(Wish { target, measure: Measure::Drop, span: None, actor, reason }).unwrap();
+    asked(&telegram, 6, "/unblock 203.0.113.9").await;
+    let wider = pressed(&telegram, 6, 105, "q:y").await;
+    assert!(wider.text().ends_with(" Still blocked by: 203.0.113.0/24 udp."), "{wider:?}");
 }
 
 #[tokio::test]
@@ -181,7 +188,7 @@ async fn what_is_blocked_is_told_apart_from_what_would_be() {
     let wish = Wish {
         target: Target::Peer { network: network("198.51.100.0/24"), scope: Scope::Port { proto: 6, port: 22 } },
         measure: Measure::Limit(100),
-        span: Duration::from_secs(86_400),
+        span: Some(Duration::from_secs(86_400)),
         actor: "local:alice".to_owned(),
         reason: "<i>noisy".to_owned(),
     };

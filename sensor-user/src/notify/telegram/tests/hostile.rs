@@ -109,8 +109,8 @@ fn blocks_are_only_text(
             let Some(Command::Order(order)) = Command::parse(&text, None, true) else { panic!("{text}") };
             check(&words.question(&order));
         }
-        check(&words.blocked(&first.block, hour, who));
-        check(&words.unblocked(network, 1, &[network], who));
+        check(&words.blocked(&first.block, who));
+        check(&words.unblocked(network, 1, &[first.block.target], who));
         check(&words.refused(network, &Refusal::NoTime).1);
     }
 }

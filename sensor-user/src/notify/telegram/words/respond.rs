@@ -8,7 +8,7 @@ use sensor_core::net::Network;
 use sensor_core::respond::{Block, Decider, Measure, Mode, Protection, Refusal, Scope, Target};
 
 use super::{ANSWER_LIMIT, Words};
-use crate::notify::telegram::command::Order;
+use crate::notify::telegram::command::{HOUR, Order};
 use crate::notify::telegram::html::escape;
 use crate::notify::text::{self, clip, plain, span};
 use crate::notify::view::moment;
@@ -23,7 +23,7 @@ impl Words {
     pub fn question(self, order: &Order) -> String {
         let (asked, reason) = match order {
             Order::Block { network, seconds, reason } => {
-                let span = span(Duration::from_secs(*seconds));
+                let span = span(Duration::from_secs(seconds.unwrap_or(HOUR)));
                 let asked = match self.0 {
                     Language::En => format!("Block <code>{network}</code> for {span}?"),
                     Language::Es => format!("¿Bloquear <code>{network}</code> durante {span}?"),
@@ -42,8 +42,8 @@ impl Words {
     }
 
     /// HTML: an order was carried out.
-    pub fn blocked(self, block: &Block, span: Duration, who: &str) -> String {
-        let (target, who, span) = (self.target(&block.target), escape(who), text::span(span));
+    pub fn blocked(self, block: &Block, who: &str) -> String {
+        let (target, who, span) = (self.target(&block.target), escape(who), span(block.span()));
         match self.0 {
             Language::En => format!(
                 "🚫 <code>{target}</code> is blocked for {span}, by {who}.\n<code>/unblock {target}</code> ends it."
@@ -64,8 +64,8 @@ impl Words {
         (clip(&format!("{network} {verb}: {why}"), ANSWER_LIMIT), html)
     }
 
-    /// HTML: so many blocks were lifted; `within` are networks by which it is blocked all the same.
-    pub fn unblocked(self, network: Network, lifted: usize, within: &[Network], who: &str) -> String {
+    /// HTML: so many blocks were lifted; `within` is by what it is blocked all the same.
+    pub fn unblocked(self, network: Network, lifted: usize, within: &[Target], who: &str) -> String {
         let who = escape(who);
         let done = match (self.0, lifted) {
             (Language::En, 0) => {
@@ -97,7 +97,7 @@ impl Words {
     }
 
     /// How many blocks of attackers were lifted.
-    pub fn attackers_unblocked(self, lifted: usize, within: &[Network]) -> String {
+    pub fn attackers_unblocked(self, lifted: usize, within: &[Target]) -> String {
         let done = match lifted {
             0 => self.pick("None of them was blocked.", "Ninguno estaba bloqueado.").to_owned(),
             _ => format!("{}: {lifted}.", self.pick("Blocks lifted", "Bloqueos retirados")),
@@ -105,11 +105,12 @@ impl Words {
         done + &self.still(within)
     }
 
-    fn still(self, within: &[Network]) -> String {
+    fn still(self, within: &[Target]) -> String {
         if within.is_empty() {
             return String::new();
         }
-        let within = text::list(within, LISTED, self.0);
+        let within: Vec<String> = within.iter().map(|target| self.target(target)).collect();
+        let within = text::list(&within, LISTED, self.0);
         match self.0 {
             Language::En => format!(" Still blocked by: {within}."),
             Language::Es => format!(" Sigue bloqueado por: {within}."),
@@ -138,15 +139,14 @@ impl Words {
 
     /// Which packets.
     pub fn target(self, target: &Target) -> String {
-        let proto = |number: u8| Scope::Protocol(number).to_string().replace("protocol", "protocolo");
         match (self.0, target) {
             (Language::En, target) => target.to_string(),
             (Language::Es, Target::Peer { network, scope: Scope::All }) => network.to_string(),
             (Language::Es, Target::Peer { network, scope: Scope::Protocol(number) }) => {
-                format!("{network} {}", proto(*number))
+                format!("{network} {}", protocol(*number))
             }
             (Language::Es, Target::Peer { network, scope: Scope::Port { proto: number, port } }) => {
-                format!("{network} {} puerto {port}", proto(*number))
+                format!("{network} {} puerto {port}", protocol(*number))
             }
             (Language::Es, Target::Requests { host, port }) => format!("peticiones a {host} puerto {port}"),
         }
@@ -216,6 +216,15 @@ impl Words {
                 "{host} no es un equipo de esta red: solo se pueden limitar las peticiones a uno de ellos; bloquee al otro \
                  extremo"
             ),
+            Refusal::Zero => "no hay puerto 0 ni protocolo 0: indique otro, o ninguno para todos".to_owned(),
+            Refusal::NoPorts { proto } => {
+                let proto = protocol(*proto);
+                format!("{proto} no tiene puertos: omita el puerto, o elija tcp, udp, udplite o sctp")
+            }
+            Refusal::OtherFamily { network, proto } => {
+                let proto = protocol(*proto);
+                format!("{network} no usa {proto}: elija el ICMP de sus direcciones")
+            }
             Refusal::NoTime => "un bloqueo necesita algo de tiempo, como 1 h".to_owned(),
             Refusal::TooLong { wished, longest } => format!(
                 "{} es demasiado: bloquee durante {} como mucho, y de nuevo cuando termine",
@@ -230,6 +239,11 @@ impl Words {
             }
         }
     }
+}
+
+/// The protocol in Spanish.
+fn protocol(number: u8) -> String {
+    Scope::Protocol(number).to_string().replace("protocol", "protocolo")
 }
 
 const fn protected(protection: Protection) -> &'static str {
@@ -256,6 +270,9 @@ mod tests {
             Refusal::TooWide { network, widest: 24 },
             Refusal::NotOurs { host: network.addr() },
             Refusal::NoTime,
+            Refusal::Zero,
+            Refusal::NoPorts { proto: 1 },
+            Refusal::OtherFamily { network, proto: 58 },
             Refusal::NoRoom,
             Refusal::TooLong { wished: 48 * hour, longest: 24 * hour },
             Refusal::Full { most: 1024 },
