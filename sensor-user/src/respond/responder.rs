@@ -11,7 +11,7 @@ use std::time::Duration;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::net::Network;
 use sensor_core::respond::{
-    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Refusal, Selection, Target, Wish,
+    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Proven, Refusal, Selection, Target, Wish,
 };
 use sensor_core::service::Attempt;
 use sensor_core::time::Timestamp;
@@ -25,10 +25,6 @@ use crate::export::prometheus::Metrics;
 use crate::source::kernel::blocklist::Blocklist;
 use crate::store::keeper::Keeper;
 
-/// Sources that are known to have completed a connection.
-const PROVEN: usize = 65_536;
-/// How long they are no strangers.
-const PROVEN_FOR: Duration = Duration::from_secs(3600);
 /// How long the place from which somebody has acted is never blocked, and how many such places are remembered.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS: usize = 1024;
@@ -89,8 +85,7 @@ pub struct Responder {
     enforced: watch::Sender<Arc<Vec<Block>>>,
     /// From where people act, and since when that was so last.
     sessions: BTreeMap<Network, Timestamp>,
-    /// Who has completed a connection, and when last.
-    proven: BTreeMap<Addr, Timestamp>,
+    proven: Proven,
     remembered: Timestamp,
     tidied: Timestamp,
     told: LadderStats,
@@ -114,7 +109,7 @@ impl Responder {
             metrics,
             enforced: watch::Sender::new(Arc::default()),
             sessions: BTreeMap::new(),
-            proven: BTreeMap::new(),
+            proven: Proven::default(),
             remembered: at.now,
             tidied: at.now,
             told: LadderStats::default(),
@@ -177,7 +172,7 @@ impl Responder {
         self.note_proven(proven, at);
         let health = self.health(attempts);
         let known = &self.proven;
-        let is_proven = |addr: Addr| known.get(&addr).is_some_and(|seen| at.now.since(*seen) <= PROVEN_FOR);
+        let is_proven = |host: &Network| known.holds(host, at.now);
         let mut changes = Vec::new();
         for event in events {
             changes.extend(self.ladder.incident(event, &is_proven, at.now));
@@ -244,14 +239,9 @@ impl Responder {
         if proven.is_empty() {
             return;
         }
-        if self.proven.len() + proven.len() > PROVEN {
-            self.proven.retain(|_, seen| at.now.since(*seen) <= PROVEN_FOR);
-        }
         let list = lock(&self.kernel);
         for &addr in proven {
-            if self.proven.len() < PROVEN || self.proven.contains_key(&addr) {
-                self.proven.insert(addr, at.now);
-            }
+            self.proven.note(self.ladder.host(addr), at.now);
             list.note_proven(addr, at.monotonic_ns);
         }
     }
