@@ -169,8 +169,8 @@ impl Responder {
 
     /// A tick: what happened to incidents, how services fared, and who has completed a connection.
     pub fn tick(&mut self, events: &[Arc<IncidentEvent>], attempts: &[Attempt], proven: &[Addr], at: Instant) {
+        let health = self.health(attempts, at.now);
         self.note_proven(proven, at);
-        let health = self.health(attempts);
         let known = &self.proven;
         let is_proven = |host: &Network| known.holds(host, at.now);
         let mut changes = Vec::new();
@@ -246,21 +246,12 @@ impl Responder {
         }
     }
 
-    /// How services fared for those who are not blocked.
-    fn health(&self, attempts: &[Attempt]) -> Health {
+    /// How services fared for those who were known before, and are not blocked.
+    fn health(&self, attempts: &[Attempt], now: Timestamp) -> Health {
         let blocked: Vec<Network> =
             self.ladder.blocks().filter(|block| block.enforced).filter_map(|block| block.target.network()).collect();
         let healthy = attempts.iter().filter(|one| !blocked.iter().any(|network| network.contains(one.client)));
-        let mut health = Health::default();
-        let mut trips = Vec::new();
-        for attempt in healthy {
-            health.attempts += 1;
-            health.served += u64::from(attempt.served);
-            trips.extend(attempt.round_trip);
-        }
-        trips.sort_unstable();
-        health.rtt = trips.get(trips.len() / 2).copied();
-        health
+        self.proven.health(healthy.map(|one| (self.ladder.host(one.client), one)), now)
     }
 
     fn apply(&mut self, changes: Vec<Change>, at: Instant) -> BTreeSet<Target> {
