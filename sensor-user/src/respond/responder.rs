@@ -11,7 +11,8 @@ use std::time::Duration;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::net::Network;
 use sensor_core::respond::{
-    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Proven, Refusal, Selection, Target, Wish,
+    Block, Change, Decider, Ending, Health, Ladder, LadderStats, Offence, Protection, Proven, Refusal, Selection,
+    Target, Wish,
 };
 use sensor_core::service::Attempt;
 use sensor_core::time::Timestamp;
@@ -28,7 +29,7 @@ use crate::store::keeper::Keeper;
 /// How long the place from which somebody has acted is never blocked, and how many such places are remembered.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS: usize = 1024;
-/// Who lifts what the kernel has not taken, and why.
+/// Who lifts what the kernel does not take any more, and why.
 const SENSOR: &str = "sensor";
 const NO_ROOM: &str = "the kernel's list of blocks is full";
 /// How often offences are written to the store.
@@ -259,17 +260,26 @@ impl Responder {
     }
 
     /// `again` for what was there before this process: it is put, and nobody is told. Gives what the kernel has not taken,
-    /// which is no block then.
+    /// which is no block then: if it never was one, nobody is told that it is over.
     fn put_all(&mut self, mut changes: Vec<Change>, at: Instant, again: bool) -> BTreeSet<Target> {
         let mut refused = BTreeSet::new();
         if changes.is_empty() {
             return refused;
         }
+        let mut ended = Vec::new();
         for change in &changes {
             match change {
                 Change::Put(block) => {
-                    if !self.put(block, at, again) {
-                        refused.insert(block.target);
+                    let was = again || self.is_put(&block.target);
+                    if self.put(block, at, again) {
+                        continue;
+                    }
+                    refused.insert(block.target);
+                    lock(&self.kernel).remove(&key(&block.target));
+                    if was {
+                        ended.extend(self.ladder.abandon(&block.target));
+                    } else {
+                        self.ladder.undo(&block.target);
                     }
                 }
                 Change::Lift(block, ending) => {
@@ -283,12 +293,16 @@ impl Responder {
             Change::Put(block) => !again && !refused.contains(&block.target),
             Change::Lift(..) => true,
         });
-        for target in &refused {
-            changes.extend(self.ladder.unblock(Selection::Target(*target), SENSOR, NO_ROOM, at.now));
-        }
+        let ending = Ending::Unblocked { actor: SENSOR.to_owned(), reason: NO_ROOM.to_owned() };
+        changes.extend(ended.into_iter().map(|block| Change::Lift(block, ending.clone())));
         self.keeper.keep_blocks(changes);
         self.enforced.send_replace(Arc::new(self.ladder.blocks().filter(|block| block.enforced).cloned().collect()));
         refused
+    }
+
+    /// Whether people or the sensor block it in the kernel.
+    fn is_put(&self, target: &Target) -> bool {
+        lock(&self.kernel).entry(&key(target)).is_some_and(|entry| entry.listed == 0)
     }
 
     /// Whether the kernel has taken it.

@@ -29,7 +29,12 @@ struct Cause {
 impl Ladder {
     /// What is to be done about an incident that was opened or has grown. `proven` says whether a host has completed a
     /// connection with us lately, so that it is not forged.
-    pub fn incident(&mut self, event: &IncidentEvent, proven: &dyn Fn(&Network) -> bool, now: Timestamp) -> Vec<Change> {
+    pub fn incident(
+        &mut self,
+        event: &IncidentEvent,
+        proven: &dyn Fn(&Network) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
         let now = self.advance(now);
         let incident = &event.incident;
         let mode = match event.change {

@@ -178,6 +178,22 @@ fn only_attackers_that_are_who_they_seem_are_blocked() {
 }
 
 #[test]
+fn what_was_not_taken_is_tried_again_and_is_no_offence() {
+    let mut ladder = armed(Mode::Drop);
+    for secs in 0..5 {
+        check(&guessed(&mut ladder, &["203.0.113.7"], secs), &["203.0.113.7 drop 10 min incident 3f0c"]);
+        ladder.undo(&peer("203.0.113.7"));
+        assert_eq!((ladder.blocks().count(), ladder.offences().count()), (0, 0));
+    }
+    guessed(&mut ladder, &["203.0.113.7"], 5);
+    assert_eq!(ladder.abandon(&peer("203.0.113.7")).unwrap().since, at(5));
+    assert_eq!(ladder.abandon(&peer("203.0.113.7")), None);
+    check(&guessed(&mut ladder, &["203.0.113.7"], 6), &["203.0.113.7 drop 40 min incident 3f0c"]);
+    ladder.undo(&peer("203.0.113.7"));
+    assert_eq!(ladder.offences().map(|offence| offence.count).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn a_host_is_what_would_be_blocked_of_it() {
     let ladder = armed(Mode::Drop);
     for (addr, expected) in [
