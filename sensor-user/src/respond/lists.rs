@@ -43,6 +43,7 @@ struct List {
     action: Action,
     source: String,
     state: watch::Receiver<State>,
+    blocked: watch::Sender<Option<usize>>,
 }
 
 /// What is known of a list.
@@ -65,6 +66,8 @@ pub struct ListStatus {
     pub source: String,
     /// Networks in it; nothing before it was read for the first time.
     pub entries: Option<usize>,
+    /// Those of them that are blocked; nothing where none are to be, or it was not tried yet.
+    pub blocked: Option<usize>,
     /// How its lines were.
     pub report: Report,
     /// When it was last known to be what its source has.
@@ -103,7 +106,7 @@ impl Lists {
         for config in configs {
             let (sender, state) = watch::channel(State::default());
             let (name, action, source) = (config.name.clone(), config.action, config.source.to_string());
-            lists.push(List { name, action, source, state });
+            lists.push(List { name, action, source, state, blocked: watch::Sender::new(None) });
             let publisher = Publisher::new(config.name.clone(), sender, changed.clone(), Arc::clone(&clock));
             tasks.spawn(Task { config, folder: folder.clone(), publisher, clock: Arc::clone(&clock), pace }.run());
         }
@@ -129,6 +132,13 @@ impl Lists {
         self.lists.iter().filter(listed).map(|list| list.name.as_str())
     }
 
+    /// Says how many networks of a list are blocked.
+    pub fn note_blocked(&self, name: &ListName, networks: usize) {
+        if let Some(list) = self.lists.iter().find(|list| list.name == *name) {
+            list.blocked.send_replace(Some(networks));
+        }
+    }
+
     /// How each fares.
     #[must_use]
     pub fn status(&self) -> Vec<ListStatus> {
@@ -144,6 +154,7 @@ impl List {
             action: self.action,
             source: self.source.clone(),
             entries: set.map(|set| set.len()),
+            blocked: *self.blocked.borrow(),
             report,
             confirmed,
             error,
