@@ -111,6 +111,8 @@ pub struct ListLine {
     pub source: String,
     /// Networks in it; nothing before it was read for the first time.
     pub entries: Option<usize>,
+    /// Those of them that are blocked; nothing where none are to be, or it was not tried yet.
+    pub blocked: Option<usize>,
     /// Seconds since it was known to be what its source has.
     pub age_s: Option<u64>,
     /// Why it is not known to be that now.
@@ -125,6 +127,7 @@ impl ListLine {
             action: status.action.to_string(),
             source: status.source,
             entries: status.entries,
+            blocked: status.blocked,
             error: status.error,
         }
     }

@@ -3,11 +3,13 @@
 mod guard;
 mod ladder;
 mod policy;
+mod proven;
 mod words;
 
 pub use guard::Guard;
 pub use ladder::{Health, Ladder, LadderStats, Offence, Refusal, Selection, Wish};
 pub use policy::{Mode, Policy};
+pub use proven::Proven;
 
 use std::net::IpAddr;
 use std::time::Duration;

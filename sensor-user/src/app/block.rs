@@ -116,9 +116,10 @@ fn table(answer: &Answer, now: Timestamp) -> String {
     text.push('\n');
     for list in &answer.lists {
         let entries = list.entries.map_or_else(|| "not read yet".to_owned(), |entries| format!("{entries} networks"));
+        let blocked = list.blocked.map_or_else(String::new, |blocked| format!(", {blocked} of them blocked"));
         let age = list.age_s.map_or_else(String::new, |age| format!(", {} old", short(Duration::from_secs(age))));
         let error = list.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
-        let _ = writeln!(text, "list {} ({}): {entries}{age}{error}", list.name, list.action);
+        let _ = writeln!(text, "list {} ({}): {entries}{blocked}{age}{error}", list.name, list.action);
     }
     if answer.blocks.is_empty() {
         let by_lists = answer.lists.iter().any(|list| list.action == Action::Block.to_string());
@@ -166,6 +167,7 @@ fn short(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ListLine;
 
     fn line(network: &str, enforced: bool, packets: u64) -> BlockLine {
         BlockLine {
@@ -217,6 +219,19 @@ mod tests {
         assert_eq!(text.lines().next(), Some("mode drop; new here: what it does by itself is only counted for 1h 30m"));
         assert_eq!(rows[2][..6], ["203.0.113.7", "drop", "58m", "50s", "12", "5s"]);
         assert_eq!(rows[3][..6], ["203.0.113.8", "would", "drop", "58m", "50s", "0"]);
+        let list = ListLine {
+            name: "drop".to_owned(),
+            action: "block".to_owned(),
+            source: "/etc/drop.txt".to_owned(),
+            entries: Some(70_000),
+            blocked: Some(63_488),
+            age_s: Some(90),
+            error: None,
+        };
+        let listed = Answer { mode: "observe".to_owned(), lists: vec![list], ..Answer::default() };
+        let expected = "mode observe\nlist drop (block): 70000 networks, 63488 of them blocked, 1m 30s old\n\
+                        nothing else is blocked\n";
+        assert_eq!(table(&listed, Timestamp::EPOCH), expected);
         let nothing = Answer { mode: "observe".to_owned(), ..Answer::default() };
         assert_eq!(table(&nothing, Timestamp::EPOCH), "mode observe\nnothing is blocked\n");
     }

@@ -46,6 +46,7 @@ struct List {
     action: Action,
     source: String,
     state: watch::Receiver<State>,
+    blocked: watch::Sender<Option<usize>>,
 }
 
 /// What is known of a list.
@@ -68,6 +69,8 @@ pub struct ListStatus {
     pub source: String,
     /// Networks in it; nothing before it was read for the first time.
     pub entries: Option<usize>,
+    /// Those of them that are blocked; nothing where none are to be, or it was not tried yet.
+    pub blocked: Option<usize>,
     /// How its lines were.
     pub report: Report,
     /// When it was last known to be what its source has.
@@ -106,7 +109,7 @@ impl Lists {
         for config in configs {
             let (sender, state) = watch::channel(State::default());
             let (name, action, source) = (config.name.clone(), config.action, config.source.to_string());
-            lists.push(List { name, action, source, state });
+            lists.push(List { name, action, source, state, blocked: watch::Sender::new(None) });
             let publisher = Publisher::new(config.name.clone(), sender, changed.clone(), Arc::clone(&clock));
             tasks.spawn(Task { config, folder: folder.clone(), publisher, clock: Arc::clone(&clock), pace }.run());
         }
@@ -142,6 +145,13 @@ impl Lists {
         sets.map(|(name, _, set)| (name, blocked(&set))).filter(|(_, named)| !named.is_empty()).collect()
     }
 
+    /// Says how many networks of a list are blocked.
+    pub fn note_blocked(&self, name: &ListName, networks: usize) {
+        if let Some(list) = self.lists.iter().find(|list| list.name == *name) {
+            list.blocked.send_replace(Some(networks));
+        }
+    }
+
     /// How each fares.
     #[must_use]
     pub fn status(&self) -> Vec<ListStatus> {
@@ -157,6 +167,7 @@ impl List {
             action: self.action,
             source: self.source.clone(),
             entries: set.map(|set| set.len()),
+            blocked: *self.blocked.borrow(),
             report,
             confirmed,
             error,

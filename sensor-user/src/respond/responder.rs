@@ -11,7 +11,8 @@ use std::time::Duration;
 use sensor_core::incident::IncidentEvent;
 use sensor_core::net::Network;
 use sensor_core::respond::{
-    Block, Change, Decider, Health, Ladder, LadderStats, Offence, Protection, Refusal, Selection, Target, Wish,
+    Block, Change, Decider, Ending, Health, Ladder, LadderStats, Offence, Protection, Proven, Refusal, Selection,
+    Target, Wish,
 };
 use sensor_core::service::Attempt;
 use sensor_core::time::Timestamp;
@@ -25,14 +26,10 @@ use crate::export::prometheus::Metrics;
 use crate::source::kernel::blocklist::Blocklist;
 use crate::store::keeper::Keeper;
 
-/// Sources that are known to have completed a connection.
-const PROVEN: usize = 65_536;
-/// How long they are no strangers.
-const PROVEN_FOR: Duration = Duration::from_secs(3600);
 /// How long the place from which somebody has acted is never blocked, and how many such places are remembered.
 const SESSION: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS: usize = 1024;
-/// Who lifts what the kernel has not taken, and why.
+/// Who lifts what the kernel does not take any more, and why.
 const SENSOR: &str = "sensor";
 const NO_ROOM: &str = "the kernel's list of blocks is full";
 /// How often offences are written to the store.
@@ -89,8 +86,7 @@ pub struct Responder {
     enforced: watch::Sender<Arc<Vec<Block>>>,
     /// From where people act, and since when that was so last.
     sessions: BTreeMap<Network, Timestamp>,
-    /// Who has completed a connection, and when last.
-    proven: BTreeMap<Addr, Timestamp>,
+    proven: Proven,
     remembered: Timestamp,
     tidied: Timestamp,
     told: LadderStats,
@@ -114,7 +110,7 @@ impl Responder {
             metrics,
             enforced: watch::Sender::new(Arc::default()),
             sessions: BTreeMap::new(),
-            proven: BTreeMap::new(),
+            proven: Proven::default(),
             remembered: at.now,
             tidied: at.now,
             told: LadderStats::default(),
@@ -174,10 +170,10 @@ impl Responder {
 
     /// A tick: what happened to incidents, how services fared, and who has completed a connection.
     pub fn tick(&mut self, events: &[Arc<IncidentEvent>], attempts: &[Attempt], proven: &[Addr], at: Instant) {
+        let health = self.health(attempts, at.now);
         self.note_proven(proven, at);
-        let health = self.health(attempts);
         let known = &self.proven;
-        let is_proven = |addr: Addr| known.get(&addr).is_some_and(|seen| at.now.since(*seen) <= PROVEN_FOR);
+        let is_proven = |host: &Network| known.holds(host, at.now);
         let mut changes = Vec::new();
         for event in events {
             changes.extend(self.ladder.incident(event, &is_proven, at.now));
@@ -244,33 +240,19 @@ impl Responder {
         if proven.is_empty() {
             return;
         }
-        if self.proven.len() + proven.len() > PROVEN {
-            self.proven.retain(|_, seen| at.now.since(*seen) <= PROVEN_FOR);
-        }
         let list = lock(&self.kernel);
         for &addr in proven {
-            if self.proven.len() < PROVEN || self.proven.contains_key(&addr) {
-                self.proven.insert(addr, at.now);
-            }
+            self.proven.note(self.ladder.host(addr), at.now);
             list.note_proven(addr, at.monotonic_ns);
         }
     }
 
-    /// How services fared for those who are not blocked.
-    fn health(&self, attempts: &[Attempt]) -> Health {
+    /// How services fared for those who were known before, and are not blocked.
+    fn health(&self, attempts: &[Attempt], now: Timestamp) -> Health {
         let blocked: Vec<Network> =
             self.ladder.blocks().filter(|block| block.enforced).filter_map(|block| block.target.network()).collect();
         let healthy = attempts.iter().filter(|one| !blocked.iter().any(|network| network.contains(one.client)));
-        let mut health = Health::default();
-        let mut trips = Vec::new();
-        for attempt in healthy {
-            health.attempts += 1;
-            health.served += u64::from(attempt.served);
-            trips.extend(attempt.round_trip);
-        }
-        trips.sort_unstable();
-        health.rtt = trips.get(trips.len() / 2).copied();
-        health
+        self.proven.health(healthy.map(|one| (self.ladder.host(one.client), one)), now)
     }
 
     fn apply(&mut self, changes: Vec<Change>, at: Instant) -> BTreeSet<Target> {
@@ -278,17 +260,26 @@ impl Responder {
     }
 
     /// `again` for what was there before this process: it is put, and nobody is told. Gives what the kernel has not taken,
-    /// which is no block then.
+    /// which is no block then: if it never was one, nobody is told that it is over.
     fn put_all(&mut self, mut changes: Vec<Change>, at: Instant, again: bool) -> BTreeSet<Target> {
         let mut refused = BTreeSet::new();
         if changes.is_empty() {
             return refused;
         }
+        let mut ended = Vec::new();
         for change in &changes {
             match change {
                 Change::Put(block) => {
-                    if !self.put(block, at, again) {
-                        refused.insert(block.target);
+                    let was = again || self.is_put(&block.target);
+                    if self.put(block, at, again) {
+                        continue;
+                    }
+                    refused.insert(block.target);
+                    lock(&self.kernel).remove(&key(&block.target));
+                    if was {
+                        ended.extend(self.ladder.abandon(&block.target));
+                    } else {
+                        self.ladder.undo(&block.target);
                     }
                 }
                 Change::Lift(block, ending) => {
@@ -302,12 +293,16 @@ impl Responder {
             Change::Put(block) => !again && !refused.contains(&block.target),
             Change::Lift(..) => true,
         });
-        for target in &refused {
-            changes.extend(self.ladder.unblock(Selection::Target(*target), SENSOR, NO_ROOM, at.now));
-        }
+        let ending = Ending::Unblocked { actor: SENSOR.to_owned(), reason: NO_ROOM.to_owned() };
+        changes.extend(ended.into_iter().map(|block| Change::Lift(block, ending.clone())));
         self.keeper.keep_blocks(changes);
         self.enforced.send_replace(Arc::new(self.ladder.blocks().filter(|block| block.enforced).cloned().collect()));
         refused
+    }
+
+    /// Whether people or the sensor block it in the kernel.
+    fn is_put(&self, target: &Target) -> bool {
+        lock(&self.kernel).entry(&key(target)).is_some_and(|entry| entry.listed == 0)
     }
 
     /// Whether the kernel has taken it.

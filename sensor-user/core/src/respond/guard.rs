@@ -58,6 +58,15 @@ impl Guard {
         self.kinds.iter().find(|(_, networks)| overlaps(networks)).map(|(&kind, _)| kind)
     }
 
+    /// Whether a list from elsewhere must not have a network blocked: some of it is protected or ours, or it holds all of a
+    /// private range, as lists of what is not routed do.
+    #[must_use]
+    pub fn spares(&self, network: &Network) -> bool {
+        self.protects(network).is_some()
+            || self.local.iter().any(|local| local.overlaps(network))
+            || private().iter().any(|range| network.covers(range))
+    }
+
     /// Whether a host is ours to shield.
     #[must_use]
     pub fn is_ours(&self, host: IpAddr) -> bool {
@@ -86,6 +95,12 @@ fn special() -> [Network; 9] {
         v6(0xfe80, 0, 10),
         v6(0xff00, 0, 8),
     ]
+}
+
+/// Private networks (RFC 1918), and those behind the NAT of a provider (RFC 6598).
+fn private() -> [Network; 4] {
+    [(10, 0, 8), (100, 64, 10), (172, 16, 12), (192, 168, 16)]
+        .map(|(a, b, prefix)| Network::new(IpAddr::V4(Ipv4Addr::new(a, b, 0, 0)), prefix))
 }
 
 #[cfg(test)]
@@ -136,6 +151,32 @@ mod tests {
         guard.set(Protection::Special, Vec::new());
         assert_eq!(guard.protects(&network("10.255.0.0/16")), None);
         assert_eq!(guard.protects(&network("127.0.0.1")), Some(Protection::Special), "always");
+    }
+
+    #[test]
+    fn lists_have_nothing_blocked_that_is_protected_or_ours() {
+        let mut guard = Guard::default();
+        guard.set(Protection::Own, vec![network("203.0.113.5")]);
+        guard.set_local(vec![network("198.51.100.0/24"), network("2001:db8:7::/48")]);
+        for (text, expected) in [
+            ("203.0.113.5", true),
+            ("203.0.113.0/24", true),
+            ("203.0.113.6", false),
+            ("198.51.100.7", true),
+            ("198.51.0.0/16", true),
+            ("198.51.101.0/24", false),
+            ("2001:db8:7:1::/64", true),
+            ("2001:db8:8::/48", false),
+            ("10.0.0.0/8", true),
+            ("172.16.0.0/12", true),
+            ("192.168.0.0/16", true),
+            ("192.0.0.0/8", true),
+            ("100.64.0.0/10", true),
+            ("10.9.8.7", false),
+            ("10.9.0.0/16", false),
+        ] {
+            assert_eq!(guard.spares(&network(text)), expected, "{text}");
+        }
     }
 
     #[test]

@@ -134,6 +134,19 @@ impl Ladder {
         changes
     }
 
+    /// Forgets a block that its enforcer does not take any more. The sensor does not leave the target alone for that.
+    pub fn abandon(&mut self, target: &Target) -> Option<Block> {
+        self.held.remove(target).map(|held| held.block)
+    }
+
+    /// [`Self::abandon`] of a block that its enforcer has never taken: it counts as no offence either.
+    pub fn undo(&mut self, target: &Target) {
+        let automatic = self.abandon(target).filter(Block::is_automatic);
+        if let Some(network) = automatic.and_then(|block| block.target.network()) {
+            self.offences.take_back(network);
+        }
+    }
+
     /// Every block, by target.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.held.values().map(|held| &held.block)

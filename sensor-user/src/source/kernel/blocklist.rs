@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use sensor_ebpf::abi::{Addr, BlockEntry, BlockKey, FILTER_ENTRIES, Gate, PROVEN_ENTRIES, filter, gate, kind};
 use sensor_ebpf::block::{Proof, place_v4, place_v6};
 use tracing::warn;
@@ -29,6 +29,7 @@ pub struct Rule {
 /// The list. It outlives this process where maps are pinned, and its entries end by themselves.
 pub struct Blocklist {
     blocks: HashMap<MapData, BlockKey, BlockEntry>,
+    capacity: usize,
     allowed: HashMap<MapData, BlockKey, u32>,
     gate: Array<MapData, Gate>,
     filter_v4: SharedWords,
@@ -46,10 +47,12 @@ impl Blocklist {
         let filter_v4 = map_words(ebpf, "FILTER_V4", FILTER_ENTRIES as usize)?;
         let filter_v6 = map_words(ebpf, "FILTER_V6", FILTER_ENTRIES as usize * 2)?;
         let proven = map_words(ebpf, "PROVEN", PROVEN_ENTRIES as usize)?;
-        let blocks = HashMap::try_from(take_map(ebpf, "BLOCKS")?).context("open map BLOCKS")?;
+        let blocks = take_map(ebpf, "BLOCKS")?;
+        let capacity = capacity(&blocks).context("read how many blocks there is room for")?;
+        let blocks = HashMap::try_from(blocks).context("open map BLOCKS")?;
         let allowed = HashMap::try_from(take_map(ebpf, "ALLOWED")?).context("open map ALLOWED")?;
         let [keys, spared] = [BTreeSet::new(), BTreeSet::new()];
-        let mut list = Self { blocks, allowed, gate, filter_v4, filter_v6, proven, keys, spared, seed };
+        let mut list = Self { blocks, capacity, allowed, gate, filter_v4, filter_v6, proven, keys, spared, seed };
         list.keys = list.blocks.keys().filter_map(Result::ok).collect();
         list.spared = list.allowed.keys().filter_map(Result::ok).collect();
         list.tidy();
@@ -65,6 +68,12 @@ impl Blocklist {
     #[must_use]
     pub fn entry(&self, key: &BlockKey) -> Option<BlockEntry> {
         self.blocks.get(key, 0).ok()
+    }
+
+    /// How many there is room for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// How many there are.
@@ -186,6 +195,12 @@ impl Blocklist {
     fn set_gate(&mut self, gate: &Gate) -> Result<()> {
         self.gate.set(0, gate, 0).context("tell the kernel what there is to look for")
     }
+}
+
+/// Of the map itself: one that is pinned may be of another sensor's configuration.
+fn capacity(map: &Map) -> Result<usize> {
+    let Map::HashMap(map) = map else { bail!("it is no map of entries by key") };
+    Ok(map.info()?.max_entries() as usize)
 }
 
 /// What a limit may save up: a quarter of a second, so that the kernel's coarse clock does not matter.

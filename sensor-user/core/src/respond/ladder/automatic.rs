@@ -1,6 +1,6 @@
 //! What the sensor does by itself about an incident.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,9 +27,14 @@ struct Cause {
 }
 
 impl Ladder {
-    /// What is to be done about an incident that was opened or has grown. `proven` says whether an address has completed a
+    /// What is to be done about an incident that was opened or has grown. `proven` says whether a host has completed a
     /// connection with us lately, so that it is not forged.
-    pub fn incident(&mut self, event: &IncidentEvent, proven: &dyn Fn(Addr) -> bool, now: Timestamp) -> Vec<Change> {
+    pub fn incident(
+        &mut self,
+        event: &IncidentEvent,
+        proven: &dyn Fn(&Network) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
         let now = self.advance(now);
         let incident = &event.incident;
         let mode = match event.change {
@@ -51,10 +56,12 @@ impl Ladder {
         let forged = incident.evidence.get("spoofed") == Some(&Value::Bool(true));
         let mut strangers = forged || incident.attackers.is_empty();
         let mut changes = Vec::new();
-        for (network, is_proven) in self.hosts(&incident.attackers, proven) {
+        let hosts: BTreeSet<Network> =
+            incident.attackers.iter().take(Incident::LISTED).map(|&attacker| self.host(attacker.into())).collect();
+        for network in hosts {
             if self.guard.protects(&network).is_some() {
                 self.stats.guarded += 1;
-            } else if forged || !is_proven {
+            } else if forged || !proven(&network) {
                 self.stats.unproven += 1;
                 strangers = true;
             } else {
@@ -70,18 +77,16 @@ impl Ladder {
         changes
     }
 
-    /// The hosts behind some addresses, and whether any of the addresses of each is proven.
-    fn hosts(&self, attackers: &[IpAddr], proven: &dyn Fn(Addr) -> bool) -> BTreeMap<Network, bool> {
-        let mut hosts = BTreeMap::new();
-        for attacker in attackers.iter().take(Incident::LISTED) {
-            let attacker = attacker.to_canonical();
-            let prefix = if attacker.is_ipv4() { 32 } else { self.policy.host_v6.max(self.policy.widest(false)) };
-            let host = Network::new(attacker, prefix);
-            // Who shares a /64 with us or with somebody never blocked is told from them by the whole address.
-            let host = if self.guard.protects(&host).is_some() { Network::of(attacker.into()) } else { host };
-            *hosts.entry(host).or_default() |= proven(attacker.into());
+    /// The host behind an address, as the sensor blocks it: of IPv6 all that its provider gives to one customer.
+    #[must_use]
+    pub fn host(&self, addr: Addr) -> Network {
+        let alone = Network::of(addr);
+        if alone.is_ipv4() {
+            return alone;
         }
-        hosts
+        let host = Network::new(addr.into(), self.policy.host_v6.max(self.policy.widest(false)));
+        // Who shares a /64 with us or with somebody never blocked is told from them by the whole address.
+        if self.guard.protects(&host).is_some() { alone } else { host }
     }
 
     /// The services of ours that are flooded with requests.

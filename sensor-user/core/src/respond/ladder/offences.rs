@@ -40,6 +40,14 @@ impl Offences {
         self.networks.get(&network).map_or(0, |(count, _)| *count)
     }
 
+    /// One of them was followed by no block.
+    pub(super) fn take_back(&mut self, network: Network) {
+        match self.networks.get_mut(&network) {
+            Some((count, _)) if *count > 1 => *count -= 1,
+            Some(_) | None => drop(self.networks.remove(&network)),
+        }
+    }
+
     /// The offence goes on.
     pub(super) fn touch(&mut self, network: Network, now: Timestamp) {
         if let Some((_, last)) = self.networks.get_mut(&network) {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sensor_ebpf::abi::Addr;
 use serde_json::json;
 
 use super::*;
@@ -177,9 +176,39 @@ fn only_attackers_that_are_who_they_seem_are_blocked() {
         assert_eq!((ladder.stats().unproven, ladder.stats().guarded), (unproven, guarded), "{name}");
     }
     assert_eq!(armed(Mode::Drop).incident(&many, &|_| true, at(0)).len(), 8);
-    let proven = |addr: Addr| addr == "203.0.113.8".parse::<IpAddr>().unwrap().into();
+    let proven = |host: &Network| *host == network("203.0.113.8");
     let two = event(Class::SynFlood, &["203.0.113.7", "203.0.113.8"]);
     check(&armed(Mode::Drop).incident(&two, &proven, at(0)), &["203.0.113.8 drop 10 min incident 3f0c", shielded]);
+}
+
+#[test]
+fn what_was_not_taken_is_tried_again_and_is_no_offence() {
+    let mut ladder = armed(Mode::Drop);
+    for secs in 0..5 {
+        check(&guessed(&mut ladder, &["203.0.113.7"], secs), &["203.0.113.7 drop 10 min incident 3f0c"]);
+        ladder.undo(&peer("203.0.113.7"));
+        assert_eq!((ladder.blocks().count(), ladder.offences().count()), (0, 0));
+    }
+    guessed(&mut ladder, &["203.0.113.7"], 5);
+    assert_eq!(ladder.abandon(&peer("203.0.113.7")).unwrap().since, at(5));
+    assert_eq!(ladder.abandon(&peer("203.0.113.7")), None);
+    check(&guessed(&mut ladder, &["203.0.113.7"], 6), &["203.0.113.7 drop 40 min incident 3f0c"]);
+    ladder.undo(&peer("203.0.113.7"));
+    assert_eq!(ladder.offences().map(|offence| offence.count).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_host_is_what_would_be_blocked_of_it() {
+    let ladder = armed(Mode::Drop);
+    for (addr, expected) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("198.51.100.7", "198.51.100.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:9::1", "2001:db8:9::1"),
+        ("2001:db8:9::2", "2001:db8:9::2"),
+    ] {
+        assert_eq!(ladder.host(addr.parse::<IpAddr>().unwrap().into()), network(expected), "{addr}");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The trial of a block: does healthy traffic fare worse with it than without?
 //!
-//! Healthy traffic is what sources that are not blocked ask of established services. The automatic blocks of one tick are
-//! on trial from the fifth to the thirtieth second after it. What has happened since, but for the tick in which they were
+//! Healthy traffic is what sources that are not blocked, and had completed a connection before the tick, ask of established
+//! services, of each five attempts a tick at most: an attacker is not let in for what it asks from forged addresses, and
+//! what another of its hosts asks is little among many. The automatic blocks of one tick are on trial from the fifth to the
+//! thirtieth second after it. What has happened since, but for the tick in which they were
 //! put, is compared with the minute before: either the share of attempts that were served has fallen by more than ten
 //! percentage points, or the median of the ticks' median round-trip times has more than doubled and risen by more than 20
 //! ms. Twenty attempts are needed on both sides, and of round-trip times three ticks. Where 5 % of the attempts fail at any
@@ -33,7 +35,7 @@ const PAST: usize = 128;
 /// Trials at once; what is put when there are as many shares the latest.
 const TRIALS: usize = 64;
 
-/// How established services fared since the last tick, for sources that are not blocked.
+/// How established services fared since the last tick, for sources that were known before it and are not blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Connections that were attempted.
