@@ -99,7 +99,7 @@ fn a_block_with_which_clients_fare_worse_is_taken_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let sensor = street.watch(folder.path(), &format!("[respond]\n{AT_ONCE}"), &["--respond", "drop"])?;
     let customs = Load::start(&street.customer, at(OTHER_PORT), CUSTOMS)?;
-    until("custom", LONG, || (customs.counts().served > 60).then_some(()))?;
+    until("custom", LONG, || (customs.counts().served > 160).then_some(()))?;
     let flood = flood(&street, service())?;
     sensor.blocked(ATTACKER, |block| block["enforced"] == true)?;
     drop(flood);
