@@ -33,7 +33,10 @@ use cadence::{Pressure, pause};
 
 use crate::canary::{Report, Schedule};
 use crate::source::kernel::KernelSource;
-use crate::source::kernel::watch::Watch;
+use crate::source::kernel::watch::{Host, Watch};
+
+/// How often it is looked who is never to be blocked.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The two clocks that event time is made of.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +95,8 @@ impl<C: Clocks> Live<C> {
         mut each: impl FnMut(&mut Engine, &Tick) -> Result<()>,
     ) -> Result<()> {
         self.adopt();
-        let mut then = Then { at: self.clocks.stopwatch(), counters: self.source.counters()? };
+        let at = self.clocks.stopwatch();
+        let mut then = Then { at, looked: at, counters: self.source.counters()? };
         let (mut due, mut step) = (then.at, self.interval);
         tokio::pin!(stop);
         loop {
@@ -183,7 +187,9 @@ impl<C: Clocks> Live<C> {
         let (attempts, proven) = engine.take_attempts();
         let moved = Moved::between(&then.counters, &counters);
         let elapsed = begun.saturating_sub(then.at);
-        *then = Then { at: begun, counters };
+        let hosts = (begun.saturating_sub(then.looked) >= LOOK).then(|| self.watch.hosts());
+        let looked = if hosts.is_some() { begun } else { then.looked };
+        *then = Then { at: begun, looked, counters };
         Ok(Tick {
             now,
             elapsed,
@@ -199,6 +205,7 @@ impl<C: Clocks> Live<C> {
             canary,
             attempts,
             proven,
+            hosts,
             last,
         })
     }
@@ -217,6 +224,7 @@ impl<C: Clocks> Live<C> {
 /// The tick before, or the start.
 struct Then {
     at: Duration,
+    looked: Duration,
     counters: [Counters; 2],
 }
 
@@ -273,6 +281,8 @@ pub struct Tick {
     pub attempts: Vec<Attempt>,
     /// and who has completed a connection.
     pub proven: Vec<Addr>,
+    /// The hosts in whose namespaces is watched, when they were read anew.
+    pub hosts: Option<Vec<Host>>,
     /// The sensor is stopping.
     pub last: bool,
 }

@@ -119,6 +119,7 @@ fn interfaces_elsewhere_are_watched_by_a_user_and_nothing_is_given_up_unasked() 
     }
     let lab = Lab::new()?;
     let (pair, here) = (lab.pair()?, lab.namespace("here")?);
+    pair.server.ip("route add default via 10.77.0.5")?;
     let place = Place::new()?;
     let interface = format!("{}:eth0", pair.server.name());
     let mut leuko = place.start_on(&here, &interface, "nobody", "")?;
@@ -126,6 +127,12 @@ fn interfaces_elsewhere_are_watched_by_a_user_and_nothing_is_given_up_unasked() 
     restricted(&leuko, NOBODY, USUAL | SYS_ADMIN)?;
     let text = place.doctor(&here)?;
     assert!(text.contains("runs as nobody, with CAP_NET_ADMIN CAP_SYS_ADMIN CAP_PERFMON CAP_BPF"), "{text}");
+    let state = place.state();
+    for (addr, refusal) in [(Pair::SERVER, "an address of this host"), ("10.77.0.5", "a gateway")] {
+        let order = ["block", addr, "--state-dir", &state.to_string_lossy()];
+        let told = here.run(&Leuko::binary()?.to_string_lossy(), &order, LONG).err().context("a refusal")?;
+        assert!(format!("{told:#}").contains(refusal), "{told:#}");
+    }
     leuko.terminate(Signal::SIGTERM, LONG)?;
     drop(leuko);
 

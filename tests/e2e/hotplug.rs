@@ -1,7 +1,7 @@
 //! Interfaces that come, go, are renamed, stand on each other, or are in other namespaces: what is watched follows.
 
-use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -172,6 +172,7 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
     }
 
     let mut sensor = Sensor::start(&specs, XdpChoice::Auto, EgressChoice::Auto)?;
+    knows_hosts(&mut sensor, &pair)?;
     pair.client.ip("link add veth1 type veth peer name veth22")?;
     assert_eq!(sensor.reconcile(), [format!("attached {client}:veth1 native tcx")]);
     // The sensor does not keep the namespace alive: the other end of its wire goes with it.
@@ -186,6 +187,34 @@ fn other_namespaces_are_watched_from_outside() -> Result<()> {
     connect(&pair)?;
     assert_eq!(sensor.reconcile(), [format!("attached {server}:eth0 native tcx")]);
     sensor.expect_udp(&pair, 1003, 10)
+}
+
+/// Addresses of each host, and gateways of its routes, as they are now.
+fn knows_hosts(sensor: &mut Sensor, pair: &Pair) -> Result<()> {
+    let hosts = sensor.watch.hosts();
+    assert_eq!(hosts.len(), 3, "those watched, and this one: {hosts:?}");
+    assert_eq!(hosts[0].namespace, None);
+    assert!(hosts[0].addresses.contains(&Ipv4Addr::LOCALHOST.into()), "{hosts:?}");
+    let gateways = [("", "10.77.0.5"), ("-6 ", "fd77::5")];
+    for (family, gateway) in gateways {
+        pair.server.ip(&format!("{family}route add default via {gateway}"))?;
+    }
+    pair.server.ip("route add 192.0.2.0/24 nexthop via 10.77.0.6 nexthop via 10.77.0.7")?;
+    pair.server.ip("route add 198.51.100.0/24 via inet6 fd77::8 dev eth0")?;
+    pair.server.ip("route add 203.0.113.0/24 via 10.77.0.9 table 77")?;
+    let hosts = sensor.watch.hosts();
+    let server =
+        hosts.iter().find(|host| host.namespace.as_ref().is_some_and(|name| name.as_str() == pair.server.name()));
+    let server = server.context("the server's host")?;
+    let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse()).collect::<Result<BTreeSet<IpAddr>, _>>();
+    assert!(server.addresses.is_superset(&parsed(&[Pair::SERVER, Pair::SERVER_V6, "127.0.0.1"])?), "{server:?}");
+    assert!(!server.addresses.contains(&Pair::CLIENT.parse()?), "{server:?}");
+    let expected = ["10.77.0.5", "10.77.0.6", "10.77.0.7", "10.77.0.9", "fd77::5", "fd77::8"];
+    assert_eq!(server.gateways, parsed(&expected)?);
+    pair.server.ip("route del default")?;
+    let gone: IpAddr = "10.77.0.5".parse()?;
+    assert!(sensor.watch.hosts().iter().all(|host| !host.gateways.contains(&gone)));
+    Ok(())
 }
 
 #[test]

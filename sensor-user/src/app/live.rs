@@ -126,7 +126,7 @@ pub async fn run(config: &Config, args: &RunArgs, quiet: bool) -> Result<ExitCod
     if !args.fresh {
         live.beacons.load(&mut live.engine);
     }
-    let responding = Responding::start(config, &live.source, &live.own, &keeper, &metrics).await?;
+    let responding = Responding::start(config, &mut live, &keeper, &metrics).await?;
     acting.send_replace(Some(Arc::new(responding.response().clone())));
     let mut front = Front {
         printer: Printer::stdout(args.json, quiet),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sensor_core::incident::{Incident, IncidentEvent};
@@ -18,24 +17,20 @@ use super::wall_clock;
 use crate::config::Config;
 use crate::control::Control;
 use crate::export::prometheus::Metrics;
-use crate::live::{Clocks as _, OwnTraffic, Tick};
+use crate::live::{Clocks as _, Live, OwnTraffic, Tick};
 use crate::respond::hook::Hook;
 use crate::respond::lists::Lists;
 use crate::respond::{Enforcer, Guards, Importer, Instant, Memory, Responder, Response, nftables, plain};
-use crate::source::kernel::KernelSource;
 use crate::store::keeper::Keeper;
 
-/// How often it is looked who is never to be blocked.
-const LOOK: Duration = Duration::from_secs(5);
 /// Evidence: lists on which attackers are, by address.
 const LISTED: &str = "listed";
 
 /// Everything about responding.
 pub struct Responding {
     response: Response,
-    guards: Guards,
+    guards: Mutex<Guards>,
     own: OwnTraffic,
-    looked: Mutex<Duration>,
     lists: Option<Arc<Lists>>,
     _importer: Option<Importer>,
     _control: Option<Control>,
@@ -48,8 +43,7 @@ impl Responding {
     /// Goes on with what an earlier process has left, and takes orders.
     pub async fn start(
         config: &Config,
-        source: &KernelSource,
-        own: &OwnTraffic,
+        live: &mut Live<SystemClocks>,
         keeper: &Keeper,
         metrics: &Arc<Metrics>,
     ) -> Result<Self> {
@@ -63,13 +57,14 @@ impl Responding {
             warn!(error = format!("{error:#}"), "what was blocked before is not known");
             (Memory::default(), at.now)
         });
-        let guards = Guards {
-            configured: config.respond.never.iter().chain(&config.detect.allow).map(network).collect(),
-            starter: std::env::var("SSH_CONNECTION").ok().as_deref().and_then(Guards::ssh_client),
-        };
+        let mut guards = Guards::new(
+            config.respond.never.iter().chain(&config.detect.allow).map(network).collect(),
+            std::env::var("SSH_CONNECTION").ok().as_deref().and_then(Guards::ssh_client),
+        );
+        let (source, own) = (&live.source, &live.own);
         let mut guard = Guard::default();
         guard.set_local(config.detect.local.iter().map(network).collect());
-        for (kind, networks) in guards.read(receivers(own)) {
+        for (kind, networks) in guards.read(&live.watch.hosts(), receivers(own)) {
             guard.set(kind, networks);
         }
         let ladder = Ladder::new(config.respond.policy(), guard, armed_since);
@@ -98,9 +93,8 @@ impl Responding {
         }
         Ok(Self {
             response,
-            guards,
+            guards: Mutex::new(guards),
             own: own.clone(),
-            looked: Mutex::new(stopwatch()),
             lists,
             _importer: importer,
             _control: control,
@@ -119,19 +113,18 @@ impl Responding {
     /// Does what a tick asks for. Gives what happened to incidents, with the lists that attackers are on.
     pub fn tick(&self, tick: &Tick) -> Vec<Arc<IncidentEvent>> {
         let events: Vec<Arc<IncidentEvent>> = tick.events.iter().map(|event| self.marked(event)).collect();
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stopwatch();
-        let looks = now.saturating_sub(*looked) >= LOOK;
-        if looks {
-            *looked = now;
-        }
+        let guards = tick.hosts.as_ref().map(|hosts| {
+            let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
+            guards.read(hosts, receivers(&self.own))
+        });
+        let looked = guards.is_some();
         self.response.with(|responder, at| {
-            if looks {
-                responder.protect(self.guards.read(receivers(&self.own)), at);
+            if let Some(guards) = guards {
+                responder.protect(guards, at);
             }
             responder.tick(&events, &tick.attempts, &tick.proven, at);
         });
-        if looks && let Some(lists) = &self.lists {
+        if looked && let Some(lists) = &self.lists {
             self.metrics.respond().lists(&lists.status(), tick.now);
         }
         events

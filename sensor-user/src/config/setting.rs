@@ -128,8 +128,11 @@ pub const SETTINGS: [Setting; 80] = [
     text("respond.socket", "Socket by which `leuko block` acts. Default: leuko.sock in the state directory.")
         .such_as(r#""/run/leuko/leuko.sock""#),
     scalar("respond.nftables", "Whether nftables enforces blocks, too; not imported lists. Default false."),
-    text("respond.file", "File of blocked networks, one a line, without imported lists, for firewalls that read it. Default: none.")
-        .such_as(r#""/var/lib/leuko/blocked.txt""#),
+    text(
+        "respond.file",
+        "File of blocked networks, one a line, without imported lists, for firewalls that read it. Default: none.",
+    )
+    .such_as(r#""/var/lib/leuko/blocked.txt""#),
     scalar("harden.enabled", "Whether `leuko run` gives up at its start what watching does not take. Default true."),
     text(
         "harden.user",

@@ -19,7 +19,7 @@ pub struct OwnTraffic {
 impl OwnTraffic {
     /// Looks the receivers up now and then, and adds the addresses the metrics listen on. Needs a tokio runtime.
     #[must_use]
-    pub fn follow(receivers: Vec<(String, u16)>, metrics: Option<SocketAddr>, own: Vec<IpAddr>) -> Self {
+    pub fn follow(receivers: Vec<(String, u16)>, metrics: Option<SocketAddr>, own: BTreeSet<IpAddr>) -> Self {
         let listening: BTreeSet<(IpAddr, u16)> = match metrics {
             Some(at) if at.ip().is_unspecified() => own.into_iter().map(|addr| (addr, at.port())).collect(),
             Some(at) => BTreeSet::from([(at.ip(), at.port())]),

@@ -1,60 +1,94 @@
 //! Who is never blocked, as this host knows it: read anew every few seconds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use sensor_core::net::Network;
 use sensor_core::respond::Protection;
+use tracing::warn;
 
-use crate::source::kernel::interface::own_addresses;
+use crate::config::interface::NamespaceName;
+use crate::source::kernel::watch::Host;
 
 /// Where those who keep sessions write down who works from where.
 const SESSIONS: &str = "/run/systemd/sessions";
 const UTMP: [&str; 2] = ["/run/utmp", "/var/run/utmp"];
 /// Where it is said who is asked for names.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+/// Where iproute2 has what programs in a namespace of its own find in `/etc` (`ip-netns(8)`).
+const OF_NAMESPACES: &str = "/etc/netns";
 
-/// What does not change while the sensor runs.
-#[derive(Clone, Debug, Default)]
+/// Reads who is never blocked, and remembers it for when it cannot be read.
+#[derive(Debug, Default)]
 pub struct Guards {
-    /// Networks of the configuration.
-    pub configured: Vec<Network>,
-    /// What `SSH_CONNECTION` says: who has started this sensor from elsewhere.
-    pub starter: Option<IpAddr>,
+    configured: Vec<Network>,
+    starter: Option<IpAddr>,
+    /// What was read last, and whether it could not be read since.
+    known: BTreeMap<PathBuf, (BTreeSet<IpAddr>, bool)>,
 }
 
 impl Guards {
+    /// With the networks of the configuration, and who has started this sensor from elsewhere.
+    #[must_use]
+    pub fn new(configured: Vec<Network>, starter: Option<IpAddr>) -> Self {
+        Self { configured, starter, known: BTreeMap::new() }
+    }
+
     /// What `SSH_CONNECTION` says of: client address, client port, server address, server port.
     #[must_use]
     pub fn ssh_client(connection: &str) -> Option<IpAddr> {
         address(connection.split_whitespace().next()?)
     }
 
-    /// Everybody, by reason. What cannot be read protects nobody.
-    #[must_use]
-    pub fn read(&self, receivers: impl Iterator<Item = IpAddr>) -> Vec<(Protection, Vec<Network>)> {
+    /// Everybody, by reason. What is not there protects nobody; what cannot be read protects whom it did before.
+    pub fn read(&mut self, hosts: &[Host], receivers: impl Iterator<Item = IpAddr>) -> Vec<(Protection, Vec<Network>)> {
         let single = |addrs: BTreeSet<IpAddr>| -> Vec<Network> {
             let usable = addrs.into_iter().filter(|addr| !addr.is_unspecified());
             usable.map(|addr| Network::new(addr.to_canonical(), u8::MAX)).collect()
         };
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mut gateways = gateways_v4(&text("/proc/net/route"));
-        gateways.extend(gateways_v6(&text("/proc/net/ipv6_route")));
-        let resolvers = RESOLVERS.iter().flat_map(|path| nameservers(&text(path))).collect();
-        let mut sessions: BTreeSet<IpAddr> = sessions(Path::new(SESSIONS));
-        sessions.extend(UTMP.iter().flat_map(|path| utmp(&fs::read(path).unwrap_or_default())));
+        let of_hosts = |kind: fn(&Host) -> &BTreeSet<IpAddr>| single(hosts.iter().flat_map(kind).copied().collect());
+        let named = hosts.iter().filter_map(|host| host.namespace.as_ref());
+        let resolvers = RESOLVERS.into_iter().map(PathBuf::from).chain(named.map(resolvers_of));
+        let resolvers = resolvers.flat_map(|path| self.file(path, nameservers)).collect();
+        let mut sessions = self.remember(SESSIONS.into(), sessions(Path::new(SESSIONS)));
+        sessions.extend(UTMP.into_iter().flat_map(|path| self.file(path.into(), utmp)));
         sessions.extend(self.starter);
         vec![
-            (Protection::Own, single(own_addresses().unwrap_or_default().into_iter().collect())),
-            (Protection::Gateway, single(gateways.into_iter().collect())),
+            (Protection::Own, of_hosts(|host| &host.addresses)),
+            (Protection::Gateway, of_hosts(|host| &host.gateways)),
             (Protection::Resolver, single(resolvers)),
             (Protection::Session, single(sessions)),
             (Protection::Receiver, single(receivers.collect())),
             (Protection::Configured, self.configured.clone()),
         ]
     }
+
+    fn file(&mut self, path: PathBuf, parse: fn(&[u8]) -> Vec<IpAddr>) -> BTreeSet<IpAddr> {
+        let read = fs::read(&path).map(|octets| parse(&octets).into_iter().collect());
+        self.remember(path, read)
+    }
+
+    fn remember(&mut self, path: PathBuf, read: io::Result<BTreeSet<IpAddr>>) -> BTreeSet<IpAddr> {
+        let name = path.display().to_string();
+        let (known, failed) = self.known.entry(path).or_default();
+        match read {
+            Ok(found) => (*known, *failed) = (found, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (*known, *failed) = (BTreeSet::new(), false),
+            Err(error) => {
+                if !std::mem::replace(failed, true) {
+                    warn!(path = name, %error, "cannot read who is never blocked; those known before still are not");
+                }
+            }
+        }
+        known.clone()
+    }
+}
+
+fn resolvers_of(namespace: &NamespaceName) -> PathBuf {
+    Path::new(OF_NAMESPACES).join(namespace.as_str()).join("resolv.conf")
 }
 
 fn address(text: &str) -> Option<IpAddr> {
@@ -62,33 +96,27 @@ fn address(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok()
 }
 
-/// `/proc/net/route`: Iface Destination Gateway ..., the latter in the order of this processor.
-fn gateways_v4(table: &str) -> Vec<IpAddr> {
-    let gateway = |line: &str| u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok();
-    let found = table.lines().skip(1).filter_map(gateway).filter(|gateway| *gateway != 0);
-    found.map(|gateway| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes()))).collect()
-}
-
-/// `/proc/net/ipv6_route`: destination, its length, source, its length, next hop, ...
-fn gateways_v6(table: &str) -> Vec<IpAddr> {
-    let gateway = |line: &str| u128::from_str_radix(line.split_whitespace().nth(4)?, 16).ok();
-    let found = table.lines().filter_map(gateway).filter(|gateway| *gateway != 0);
-    found.map(|gateway| IpAddr::V6(Ipv6Addr::from_bits(gateway))).collect()
-}
-
-fn nameservers(text: &str) -> Vec<IpAddr> {
+fn nameservers(octets: &[u8]) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then_some(())?;
         address(words.next()?)
     };
-    text.lines().filter_map(server).collect()
+    String::from_utf8_lossy(octets).lines().filter_map(server).collect()
 }
 
 /// The files of systemd-logind: `REMOTE_HOST=192.0.2.7`.
-fn sessions(dir: &Path) -> BTreeSet<IpAddr> {
-    let files = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
-    files.filter_map(|text| address(text.lines().find_map(|line| line.strip_prefix("REMOTE_HOST="))?)).collect()
+fn sessions(dir: &Path) -> io::Result<BTreeSet<IpAddr>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        match fs::read_to_string(entry?.path()) {
+            Ok(text) => found.extend(text.lines().find_map(|line| address(line.strip_prefix("REMOTE_HOST=")?))),
+            // A session that has ended meanwhile, or that is not told of.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// Records of utmp(5): those of user processes with the address of a remote host.
@@ -117,17 +145,10 @@ mod tests {
 
     #[test]
     fn files_of_the_system_say_who_is_needed() {
-        let routes =
-            "Iface\tDestination\tGateway \tFlags\neth0\t00000000\t010200C0\t0003\neth0\t000200C0\t00000000\t0001\n";
-        let expected = if cfg!(target_endian = "little") { "192.0.2.1" } else { "1.2.0.192" };
-        assert_eq!(gateways_v4(routes), addrs(&[expected]));
-        let zero = "0".repeat(32);
-        let routes = format!(
-            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 1 0 00000003 eth0\n{zero} 00 {zero} 00 {zero} 0 1 0 0 lo\n"
-        );
-        assert_eq!(gateways_v6(&routes), addrs(&["fe80::1"]));
-        let resolv = "# comment\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\nsearch example.org\nnameserver x\n";
+        let resolv = b"# comment\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\nsearch example.org\nnameserver x\n";
         assert_eq!(nameservers(resolv), addrs(&["9.9.9.9", "fe80::1"]));
+        let blue = NamespaceName::new("blue").unwrap();
+        assert_eq!(resolvers_of(&blue), Path::new("/etc/netns/blue/resolv.conf"));
         assert_eq!(Guards::ssh_client("192.0.2.7 51234 192.0.2.1 22"), Some("192.0.2.7".parse().unwrap()));
         assert_eq!(Guards::ssh_client(""), None);
     }
@@ -137,27 +158,69 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("1"), "UID=0\nREMOTE=1\nREMOTE_HOST=192.0.2.7\nACTIVE=1\n").unwrap();
         fs::write(dir.path().join("2"), "UID=0\nREMOTE=0\n").unwrap();
-        assert_eq!(sessions(dir.path()).into_iter().collect::<Vec<_>>(), addrs(&["192.0.2.7"]));
+        assert_eq!(sessions(dir.path()).unwrap().into_iter().collect::<Vec<_>>(), addrs(&["192.0.2.7"]));
         let record = |kind: u16, addr: &[u8]| {
             let mut record = [0; 384];
             record[..2].copy_from_slice(&kind.to_ne_bytes());
             record[348..][..addr.len()].copy_from_slice(addr);
             record
         };
-        let v6: Ipv6Addr = "2001:db8::7".parse().unwrap();
+        let v6: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
         let file = [record(7, &[192, 0, 2, 8]), record(8, &[192, 0, 2, 9]), record(7, &v6.octets()), record(7, &[])];
         assert_eq!(utmp(&file.concat()), addrs(&["192.0.2.8", "2001:db8::7"]));
         assert!(utmp(b"short").is_empty());
     }
 
     #[test]
-    fn this_host_protects_itself() {
-        let guards = Guards { configured: vec!["10.0.0.0/8".parse().unwrap()], starter: "192.0.2.7".parse().ok() };
-        let read = guards.read(addrs(&["198.51.100.1"]).into_iter());
+    fn what_cannot_be_read_protects_whom_it_did_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let mut guards = Guards::default();
+        let mut read = || guards.file(path.clone(), nameservers).into_iter().collect::<Vec<_>>();
+        assert_eq!(read(), addrs(&[]));
+        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(read(), addrs(&["192.0.2.1"]));
+        // A folder in its place is there, and cannot be read.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(read(), addrs(&["192.0.2.1"]));
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "nameserver 192.0.2.2\n").unwrap();
+        assert_eq!(read(), addrs(&["192.0.2.2"]));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(), addrs(&[]), "it is not there");
+
+        let path = dir.path().join("sessions");
+        let mut read = || guards.remember(path.clone(), sessions(&path)).into_iter().collect::<Vec<_>>();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("1"), "REMOTE_HOST=192.0.2.7\n").unwrap();
+        assert_eq!(read(), addrs(&["192.0.2.7"]));
+        fs::create_dir(path.join("2")).unwrap();
+        assert_eq!(read(), addrs(&["192.0.2.7"]));
+        fs::remove_file(path.join("1")).unwrap();
+        fs::remove_dir(path.join("2")).unwrap();
+        assert_eq!(read(), addrs(&[]));
+    }
+
+    #[test]
+    fn hosts_protect_themselves_and_their_gateways() {
+        let host = |namespace: Option<&str>, own: &[&str], gateways: &[&str]| Host {
+            namespace: namespace.and_then(NamespaceName::new),
+            addresses: addrs(own).into_iter().collect(),
+            gateways: addrs(gateways).into_iter().collect(),
+        };
+        let hosts = [
+            host(None, &["127.0.0.1", "203.0.113.1"], &["203.0.113.254", "0.0.0.0"]),
+            host(Some("blue"), &["127.0.0.1", "10.0.0.2"], &["::ffff:10.0.0.1"]),
+        ];
+        let mut guards = Guards::new(vec!["10.0.0.0/8".parse().unwrap()], "192.0.2.7".parse().ok());
+        let read = guards.read(&hosts, addrs(&["198.51.100.1"]).into_iter());
         let of = |kind| &read.iter().find(|(one, _)| *one == kind).unwrap().1;
-        assert!(of(Protection::Own).contains(&"127.0.0.1".parse().unwrap()));
+        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Network>>();
+        assert_eq!(of(Protection::Own), &networks(&["10.0.0.2", "127.0.0.1", "203.0.113.1"]));
+        assert_eq!(of(Protection::Gateway), &networks(&["203.0.113.254", "10.0.0.1"]));
         assert!(of(Protection::Session).contains(&"192.0.2.7".parse().unwrap()));
-        assert_eq!(of(Protection::Receiver), &["198.51.100.1".parse().unwrap()]);
-        assert_eq!(of(Protection::Configured), &["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(of(Protection::Receiver), &networks(&["198.51.100.1"]));
+        assert_eq!(of(Protection::Configured), &networks(&["10.0.0.0/8"]));
     }
 }

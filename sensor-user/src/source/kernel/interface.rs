@@ -1,5 +1,6 @@
 //! Network interfaces: which one to watch, and what is known of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -128,17 +129,8 @@ pub fn names(links: &[Link]) -> String {
 ///
 /// # Errors
 /// When the kernel does not list them.
-pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let mut addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()?
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses)
+pub fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    Ok(Lister::open_here()?.addresses()?.0)
 }
 
 fn links() -> Result<Vec<Link>> {

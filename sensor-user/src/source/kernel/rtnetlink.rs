@@ -1,12 +1,18 @@
-//! What links a network namespace has, asked of the kernel by rtnetlink (RFC 3549, `linux/rtnetlink.h`).
+//! What links, addresses and gateways a network namespace has, asked of the kernel by rtnetlink (RFC 3549,
+//! `linux/rtnetlink.h`).
 
+mod host;
+
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use sensor_core::respond::Guard;
 
 use super::namespace::Namespace;
 
@@ -31,7 +37,7 @@ pub struct Link {
     pub xdp: u32,
 }
 
-/// A socket that lists the links of the namespace it was made in, whoever asks.
+/// A socket that lists what is in the namespace it was made in, whoever asks.
 #[derive(Debug)]
 pub struct Lister {
     socket: OwnedFd,
@@ -64,14 +70,29 @@ impl Lister {
     /// # Errors
     /// When the kernel does not answer.
     pub fn list(&mut self) -> io::Result<Vec<Link>> {
-        // A listing during which a link came or went may lack others; the last try is taken as it is.
-        for _ in 0..TRIES {
-            let (links, complete) = self.try_list()?;
-            if complete {
-                return Ok(links);
-            }
-        }
-        Ok(self.try_list()?.0)
+        let mut header = vec![0; LINK_HEADER];
+        header.extend([8, IFLA_EXT_MASK].map(u16::to_ne_bytes).concat());
+        header.extend(RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        let take = |links: &mut Vec<Link>, body: &[u8]| links.extend(link(body));
+        let (mut links, _) = self.dump(RTM_NEWLINK, &header, take)?;
+        links.sort_unstable_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// The addresses of all links, and whether these are all: not when some came or went meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn addresses(&mut self) -> io::Result<(BTreeSet<IpAddr>, bool)> {
+        self.dump(RTM_NEWADDR, &[0; host::ADDRESS_HEADER], |found, body| gather(found, host::address(body)))
+    }
+
+    /// The gateways of all routes, and whether these are all.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or with more routes than can be read every few seconds.
+    pub fn gateways(&mut self) -> io::Result<(BTreeSet<IpAddr>, bool)> {
+        self.dump(RTM_NEWROUTE, &[0; host::ROUTE_HEADER], |found, body| gather(found, host::gateways(body)))
     }
 
     /// Brings a link up.
@@ -83,31 +104,73 @@ impl Lister {
         let fd = self.socket.as_raw_fd();
         sendto(fd, &bring_up_request(self.sequence, index), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let length = recv(fd, &mut self.buffer, MsgFlags::empty())?;
-        Reply::default().take(self.buffer.get(..length).unwrap_or_default(), self.sequence)
+        Reply::default().take(self.buffer.get(..length).unwrap_or_default(), self.sequence, |_, _| {})
     }
 
-    fn try_list(&mut self) -> io::Result<(Vec<Link>, bool)> {
+    /// One that never gets an answer.
+    #[cfg(test)]
+    pub fn deaf() -> Self {
+        Self { socket: std::fs::File::open("/dev/null").unwrap().into(), buffer: Vec::new(), sequence: 0 }
+    }
+
+    /// What `take` makes of every answer of a kind (`RTM_NEW*`), and whether nothing came or went meanwhile.
+    fn dump<C: Default>(&mut self, kind: u16, header: &[u8], take: impl Fn(&mut C, &[u8])) -> io::Result<(C, bool)> {
+        // A listing during which something came or went may lack others; the last try is taken as it is.
+        for _ in 0..TRIES {
+            let (found, complete) = self.try_dump(kind, header, &take)?;
+            if complete {
+                return Ok((found, true));
+            }
+        }
+        self.try_dump(kind, header, &take)
+    }
+
+    fn try_dump<C: Default>(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        take: &impl Fn(&mut C, &[u8]),
+    ) -> io::Result<(C, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
         let fd = self.socket.as_raw_fd();
-        sendto(fd, &request(self.sequence), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        sendto(fd, &dump_request(self.sequence, kind, header), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let (mut found, mut octets) = (C::default(), 0);
         let mut reply = Reply { complete: true, ..Reply::default() };
         while !reply.done {
             let length = recv(fd, &mut self.buffer, MsgFlags::empty())?;
-            reply.take(self.buffer.get(..length).unwrap_or_default(), self.sequence)?;
+            octets += length;
+            if octets > LONGEST {
+                return Err(io::Error::other(format!("the kernel lists more than {} MiB", LONGEST >> 20)));
+            }
+            reply.take(self.buffer.get(..length).unwrap_or_default(), self.sequence, |of, body| {
+                if of == kind {
+                    take(&mut found, body);
+                }
+            })?;
         }
-        reply.links.sort_unstable_by_key(|link| link.index);
-        Ok((reply.links, reply.complete))
+        Ok((found, reply.complete))
     }
+}
+
+fn gather(found: &mut BTreeSet<IpAddr>, more: impl IntoIterator<Item = IpAddr>) {
+    found.extend(more.into_iter().take(MOST.saturating_sub(found.len())));
 }
 
 /// The kernel fills at most 32 KiB of a reader's buffer at a time.
 const BUFFER: usize = 1 << 16;
 const TRIES: usize = 3;
+/// Octets of an answer: of more than a million routes. Whoever rules a namespace must not hold the sensor up.
+const LONGEST: usize = 1 << 27;
+/// Addresses of a kind in a namespace; the guard has no place for more.
+const MOST: usize = Guard::KEPT;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+/// From an `RTM_NEW*` to its `RTM_GET*`.
+const GET: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
@@ -133,14 +196,12 @@ const LINK_HEADER: usize = 16;
 /// what carries it, in packets of another flow.
 const ON_A_BASE: [&[u8]; 5] = [b"vlan", b"macvlan", b"macvtap", b"ipvlan", b"ipvtap"];
 
-fn request(sequence: u32) -> Vec<u8> {
-    let length: u32 = 40;
+fn dump_request(sequence: u32, kind: u16, header: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(MESSAGE_HEADER + header.len()).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend([RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP].map(u16::to_ne_bytes).concat());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend([0; 4 + LINK_HEADER]);
-    bytes.extend([8, IFLA_EXT_MASK].map(u16::to_ne_bytes).concat());
-    bytes.extend(RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    bytes.extend([kind + GET, NLM_F_REQUEST | NLM_F_DUMP].map(u16::to_ne_bytes).concat());
+    bytes.extend([sequence, 0].map(u32::to_ne_bytes).concat());
+    bytes.extend(header);
     bytes
 }
 
@@ -155,14 +216,13 @@ fn bring_up_request(sequence: u32, index: u32) -> Vec<u8> {
 
 #[derive(Debug, Default)]
 struct Reply {
-    links: Vec<Link>,
     done: bool,
     complete: bool,
 }
 
 impl Reply {
-    /// Takes in a datagram; messages that answer another request are passed over.
-    fn take(&mut self, datagram: &[u8], sequence: u32) -> io::Result<()> {
+    /// Takes in a datagram, with its messages by type; those that answer another request are passed over.
+    fn take(&mut self, datagram: &[u8], sequence: u32, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut rest = datagram;
         while let Some(length) = u32_at(rest, 0).and_then(|length| usize::try_from(length).ok()) {
             let Some(message) = rest.get(..length).filter(|message| message.len() >= MESSAGE_HEADER) else { break };
@@ -182,8 +242,8 @@ impl Reply {
                     }
                     return Err(io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EIO)));
                 }
-                Some(RTM_NEWLINK) => self.links.extend(link(body)),
-                Some(_) | None => {}
+                Some(kind) => each(kind, body),
+                None => {}
             }
         }
         Ok(())
@@ -251,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    fn attribute(name: u16, value: &[u8]) -> Vec<u8> {
+    pub(super) fn attribute(name: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(4 + value.len()).unwrap();
         let mut bytes = [length, name].map(u16::to_ne_bytes).concat();
         bytes.extend(value);
@@ -305,14 +365,14 @@ mod tests {
             ),
         ]
         .concat();
-        let mut reply = Reply { complete: true, ..Reply::default() };
-        reply.take(&datagram, 7).unwrap();
+        let (mut reply, mut links) = (Reply { complete: true, ..Reply::default() }, Vec::new());
+        reply.take(&datagram, 7, |_, body| links.extend(link(body))).unwrap();
         assert!(!reply.done);
-        reply.take(&message(NLMSG_DONE, 2, &[0; 4]), 7).unwrap();
+        reply.take(&message(NLMSG_DONE, 2, &[0; 4]), 7, |_, _| {}).unwrap();
         assert!(reply.done && reply.complete);
         let link = |index, name: &str| Link { index, name: name.to_owned(), hardware: 1, up: true, ..Link::default() };
         assert_eq!(
-            reply.links,
+            links,
             [
                 Link { master: Some(9), mac: vec![2, 0, 0, 0, 0, 1], xdp: 77, ..link(2, "eth0") },
                 Link { base: Some(2), ..link(3, "eth0.5") },
@@ -325,12 +385,12 @@ mod tests {
     #[test]
     fn interrupted_and_refused_listings_are_told() {
         let mut reply = Reply { complete: true, ..Reply::default() };
-        reply.take(&message(NLMSG_DONE, NLM_F_DUMP_INTR, &[0; 4]), 7).unwrap();
+        reply.take(&message(NLMSG_DONE, NLM_F_DUMP_INTR, &[0; 4]), 7, |_, _| {}).unwrap();
         assert!(!reply.complete);
         let refused = message(NLMSG_ERROR, 0, &(-libc::EPERM).to_ne_bytes());
-        assert_eq!(reply.take(&refused, 7).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(reply.take(&refused, 7, |_, _| {}).unwrap_err().raw_os_error(), Some(libc::EPERM));
         let other = message(NLMSG_ERROR, 0, &(-libc::EPERM).to_ne_bytes());
-        assert!(reply.take(&other, 8).is_ok(), "the answer to an earlier question");
+        assert!(reply.take(&other, 8, |_, _| {}).is_ok(), "the answer to an earlier question");
     }
 
     #[test]
@@ -342,14 +402,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_kernel_lists_addresses_and_gateways() {
+        let mut lister = Lister::open_here().unwrap();
+        let (own, is_whole) = lister.addresses().unwrap();
+        assert!(!is_whole || own.contains(&"127.0.0.1".parse().unwrap()), "{own:?}");
+        // Of a namespace that may have none.
+        lister.gateways().unwrap();
+        assert_eq!(lister.list().unwrap()[0].name, "lo", "one answer after another");
+    }
+
+    #[test]
+    fn no_more_is_gathered_than_there_is_place_for() {
+        let mut found = BTreeSet::new();
+        for from in [0, 40_000_u32] {
+            gather(&mut found, (from..from + 40_000).map(|one| IpAddr::from(one.to_be_bytes())));
+        }
+        assert_eq!(found.len(), MOST);
+    }
+
     proptest! {
         #[test]
         fn any_datagram_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..200usize) {
             let mut reply = Reply::default();
-            let _ = reply.take(&bytes, 7);
+            let read = |_, body: &[u8]| _ = (link(body), host::address(body), host::gateways(body).count());
+            let _ = reply.take(&bytes, 7, read);
             let mut whole = new_link(2, &[attribute(IFLA_IFNAME, b"eth0\0"), bytes]);
             whole.truncate(cut);
-            let _ = reply.take(&whole, 7);
+            let _ = reply.take(&whole, 7, read);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use tracing::{info, warn};
 
-pub use self::place::{Finding, Place};
+pub use self::place::{Finding, Host, Place};
 use super::KernelSource;
 use super::attach::{Attached, EgressChoice, XdpChoice};
 use super::interface::Interface;
@@ -22,6 +22,7 @@ use roster::Step;
 /// The interfaces of this sensor. Which programs are attached is up to the [`KernelSource`]; this says to which.
 #[derive(Debug)]
 pub struct Watch {
+    home: Place,
     places: Vec<Place>,
     xdp: XdpChoice,
     egress: EgressChoice,
@@ -97,7 +98,9 @@ impl Watch {
             }
         }
         refuse_twins(&places)?;
-        let mut watch = Self { places, xdp, egress, told: BTreeSet::new() };
+        let mut home = Place::home();
+        home.open()?;
+        let mut watch = Self { home, places, xdp, egress, told: BTreeSet::new() };
         let mut refused = None;
         for change in watch.apply(source, at) {
             if let Change::Refused { by_name: true, error, .. } = change {
@@ -119,6 +122,12 @@ impl Watch {
         let changes = self.apply(source, at);
         changes.iter().for_each(Change::log);
         changes
+    }
+
+    /// The sensor's own host, and those of the other namespaces that are watched, read anew.
+    pub fn hosts(&mut self) -> Vec<Host> {
+        let others = self.places.iter_mut().filter(|place| place.name.is_some());
+        std::iter::once(&mut self.home).chain(others).filter_map(Place::host).collect()
     }
 
     /// Whether no interface is watched.

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::mem;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
+use sensor_core::respond::Guard;
+use tracing::warn;
 
 use super::choice::{Choice, choose};
 use super::roster::Roster;
@@ -26,6 +30,20 @@ pub struct Place {
     /// The links of the last listing.
     pub links: Vec<Link>,
     open: Option<(Namespace, Lister)>,
+    host: Host,
+    /// Whether it was told that not all of the host can be read.
+    told_unread: bool,
+}
+
+/// A namespace as the host that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its name; none for that of the sensor.
+    pub namespace: Option<NamespaceName>,
+    /// Its addresses, on all interfaces.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The gateways of its routes.
+    pub gateways: BTreeSet<IpAddr>,
 }
 
 impl Place {
@@ -36,17 +54,29 @@ impl Place {
         for InterfaceSpec { namespace, pattern } in specs {
             match places.iter_mut().find(|place| place.name == *namespace) {
                 Some(place) => place.patterns.push(pattern.clone()),
-                None => places.push(Self {
-                    name: namespace.clone(),
-                    patterns: vec![pattern.clone()],
-                    told_missing: false,
-                    roster: Roster::default(),
-                    links: Vec::new(),
-                    open: None,
-                }),
+                None => places.push(Self::new(namespace.clone(), vec![pattern.clone()])),
             }
         }
         places
+    }
+
+    /// The namespace of the sensor, where nothing is watched.
+    #[must_use]
+    pub fn home() -> Self {
+        Self::new(None, Vec::new())
+    }
+
+    fn new(name: Option<NamespaceName>, patterns: Vec<NamePattern>) -> Self {
+        Self {
+            host: Host { namespace: name.clone(), ..Host::default() },
+            name,
+            patterns,
+            told_missing: false,
+            roster: Roster::default(),
+            links: Vec::new(),
+            open: None,
+            told_unread: false,
+        }
     }
 
     /// The namespace, once it was opened.
@@ -72,6 +102,7 @@ impl Place {
     pub fn close(&mut self) {
         self.open = None;
         self.links.clear();
+        self.host = Host { namespace: self.name.clone(), ..Host::default() };
     }
 
     /// Lists the links anew.
@@ -79,20 +110,32 @@ impl Place {
     /// # Errors
     /// When the namespace is not open, or the kernel does not answer.
     pub fn list(&mut self) -> io::Result<()> {
-        let (namespace, lister) = self.open.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        match lister.list() {
-            Ok(links) => {
-                self.links = links;
-                Ok(())
-            }
-            Err(error) => {
-                // What is left of the answer must not be taken for the next one.
-                if let Ok(fresh) = Lister::open(namespace) {
-                    *lister = fresh;
-                }
-                Err(error)
-            }
+        self.links = self.ask(Lister::list)?;
+        Ok(())
+    }
+
+    /// Reads anew who is here and who is routed to, as long as the namespace is open. What cannot be read stays as it was.
+    pub fn host(&mut self) -> Option<Host> {
+        self.namespace()?;
+        let addresses = self.ask(Lister::addresses).map(|read| renew(&mut self.host.addresses, read));
+        let gateways = self.ask(Lister::gateways).map(|read| renew(&mut self.host.gateways, read));
+        let failed = addresses.and(gateways).err();
+        let was_told = mem::replace(&mut self.told_unread, failed.is_some());
+        if let Some(error) = failed.filter(|_| !was_told) {
+            let namespace = self.name.as_ref().map(NamespaceName::as_str);
+            warn!(namespace, %error, "cannot list addresses or gateways; those known before are still never blocked");
         }
+        Some(self.host.clone())
+    }
+
+    fn ask<T>(&mut self, question: impl FnOnce(&mut Lister) -> io::Result<T>) -> io::Result<T> {
+        let (namespace, lister) = self.open.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        question(lister).inspect_err(|_| {
+            // What is left of the answer must not be taken for the next one.
+            if let Ok(fresh) = Lister::open(namespace) {
+                *lister = fresh;
+            }
+        })
     }
 
     /// A listed link as an interface; none when the namespace is not open.
@@ -150,6 +193,14 @@ impl Place {
     }
 }
 
+/// Takes in a listing, which lacks some if it is not whole.
+fn renew(known: &mut BTreeSet<IpAddr>, (mut read, is_whole): (BTreeSet<IpAddr>, bool)) {
+    if !is_whole {
+        read.extend(known.iter().take(Guard::KEPT));
+    }
+    *known = read;
+}
+
 /// What a spec means at present.
 #[derive(Debug)]
 pub enum Finding {
@@ -191,6 +242,32 @@ mod tests {
         let findings = place(&["nosuch0"]).survey().unwrap();
         let error = Place::require(&findings).unwrap_err().to_string();
         assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
+    }
+
+    #[test]
+    fn who_is_here_stays_known_when_the_kernel_does_not_answer() {
+        let mut place = Place::home();
+        assert_eq!(place.host(), None, "not open");
+        place.open().unwrap();
+        let own = place.host().unwrap().addresses;
+        assert!(own.contains(&"127.0.0.1".parse().unwrap()), "{own:?}");
+        let former = "192.0.2.1".parse().unwrap();
+        place.host.addresses.insert(former);
+        place.open.as_mut().unwrap().1 = Lister::deaf();
+        assert!(place.host().unwrap().addresses.contains(&former));
+        assert!(!place.host().unwrap().addresses.contains(&former), "asked by another socket");
+        place.close();
+        assert_eq!(place.host(), None);
+    }
+
+    #[test]
+    fn a_listing_that_is_not_whole_forgets_nobody() {
+        let set = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<IpAddr>>();
+        let mut known = set(&["192.0.2.1"]);
+        renew(&mut known, (set(&["192.0.2.2"]), false));
+        assert_eq!(known, set(&["192.0.2.1", "192.0.2.2"]));
+        renew(&mut known, (set(&["192.0.2.2"]), true));
+        assert_eq!(known, set(&["192.0.2.2"]));
     }
 
     #[test]
