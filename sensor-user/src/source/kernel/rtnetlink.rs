@@ -31,7 +31,7 @@ pub struct Link {
     pub master: Option<u32>,
     /// The device in the same namespace whose frames it takes a part of: what a VLAN or a macvlan is on.
     pub base: Option<u32>,
-    /// Hardware address.
+    /// Hardware address; none of a device that takes that of one of its ports.
     pub mac: Vec<u8>,
     /// Id of the XDP program that is attached, 0 for none.
     pub xdp: u32,
@@ -196,6 +196,9 @@ const LINK_HEADER: usize = 16;
 /// what carries it, in packets of another flow.
 const ON_A_BASE: [&[u8]; 5] = [b"vlan", b"macvlan", b"macvtap", b"ipvlan", b"ipvtap"];
 
+/// Kinds whose address is that of one of their ports, and changes with these.
+const OF_A_PORT: [&[u8]; 3] = [b"bridge", b"bond", b"team"];
+
 fn dump_request(sequence: u32, kind: u16, header: &[u8]) -> Vec<u8> {
     let length = u32::try_from(MESSAGE_HEADER + header.len()).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
@@ -273,6 +276,9 @@ fn link(body: &[u8]) -> Option<Link> {
             }
             _ => {}
         }
+    }
+    if OF_A_PORT.contains(&kind) {
+        link.mac.clear();
     }
     link.base = lower.filter(|&lower| lower != link.index && !elsewhere && ON_A_BASE.contains(&kind));
     (!link.name.is_empty()).then_some(link)
