@@ -202,7 +202,7 @@ mod tests {
             Answer { blocks: vec![line("203.0.113.7", true, 0)], was_until: Some(8200.0), ..Answer::default() };
         assert_eq!(
             told("blocked", &answer, false).unwrap(),
-            "blocked: 203.0.113.7 (drop), until 1970-01-01T01:16:40.000000Z; it was until 1970-01-01T02:16:40.000000Z\n"
+            "blocked: 203.0.113.7 (drop), until 1970-01-01T01:16:40.000Z; it was until 1970-01-01T02:16:40.000Z\n"
         );
     }
 
