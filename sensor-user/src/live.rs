@@ -37,6 +37,8 @@ use crate::source::kernel::watch::{Host, Watch};
 
 /// How often it is looked who is never to be blocked.
 const LOOK: Duration = Duration::from_secs(5);
+/// Part of the time that may go into it: a full routing table of the Internet takes a while.
+const LOOKING: u32 = 100;
 
 /// The two clocks that event time is made of.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +98,7 @@ impl<C: Clocks> Live<C> {
     ) -> Result<()> {
         self.adopt();
         let at = self.clocks.stopwatch();
-        let mut then = Then { at, looked: at, counters: self.source.counters()? };
+        let mut then = Then { at, look_at: at + LOOK, counters: self.source.counters()? };
         let (mut due, mut step) = (then.at, self.interval);
         tokio::pin!(stop);
         loop {
@@ -187,9 +189,11 @@ impl<C: Clocks> Live<C> {
         let (attempts, proven) = engine.take_attempts();
         let moved = Moved::between(&then.counters, &counters);
         let elapsed = begun.saturating_sub(then.at);
-        let hosts = (begun.saturating_sub(then.looked) >= LOOK).then(|| self.watch.hosts());
-        let looked = if hosts.is_some() { begun } else { then.looked };
-        *then = Then { at: begun, looked, counters };
+        let looks_at = self.clocks.stopwatch();
+        let hosts = (looks_at >= then.look_at).then(|| self.watch.hosts());
+        let looked = self.clocks.stopwatch().saturating_sub(looks_at);
+        let look_at = if hosts.is_some() { looks_at + LOOK.max(looked * LOOKING) } else { then.look_at };
+        *then = Then { at: begun, look_at, counters };
         Ok(Tick {
             now,
             elapsed,
@@ -224,7 +228,7 @@ impl<C: Clocks> Live<C> {
 /// The tick before, or the start.
 struct Then {
     at: Duration,
-    looked: Duration,
+    look_at: Duration,
     counters: [Counters; 2],
 }
 

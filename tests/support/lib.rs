@@ -40,5 +40,5 @@ pub use process::{Guard, Output, run_timeout, tool};
 pub use scene::{Scene, Sensor};
 pub use servers::{Alertmanager, Dns, FakeTelegram, Http, Iperf, Prometheus, Sshd, Webhook};
 pub use skip::{Need, require};
-pub use traffic::{Pattern, Traffic, stress_factor, tcp_frame, udp_frame};
+pub use traffic::{Pattern, Traffic, stress_factor, syn_frame, tcp_frame, udp_frame};
 pub use wait::{Deadline, until};

@@ -137,15 +137,24 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(program)
 }
 
-/// An Ethernet frame with IPv4 and TCP, from one endpoint to another, to the hardware address `to`; the payload is zeros.
+/// An Ethernet frame with IPv4 and TCP, from one endpoint to another, to the hardware address `to`; the payload is zeros. It
+/// has no checksum, so that no host answers it.
 #[must_use]
 pub fn tcp_frame(to: [u8; 6], src: ([u8; 4], u16), dst: ([u8; 4], u16), flags: u8, payload: u16) -> Vec<u8> {
-    let mut segment =
+    let segment =
         [&src.1.to_be_bytes()[..], &dst.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0]]
             .concat();
-    let pseudo_header = [&src.0[..], &dst.0, &[0, 6], &(20 + payload).to_be_bytes(), &segment].concat();
-    segment[16..18].copy_from_slice(&checksum(&pseudo_header).to_be_bytes());
     frame(to, 6, src.0, dst.0, &segment, payload)
+}
+
+/// As [`tcp_frame`], a connection request that is answered.
+#[must_use]
+pub fn syn_frame(to: [u8; 6], src: ([u8; 4], u16), dst: ([u8; 4], u16)) -> Vec<u8> {
+    const SYN: u8 = 2;
+    let mut frame = tcp_frame(to, src, dst, SYN, 0);
+    let pseudo_header = [&src.0[..], &dst.0, &[0, 6, 0, 20], &frame[34..]].concat();
+    frame[50..52].copy_from_slice(&checksum(&pseudo_header).to_be_bytes());
+    frame
 }
 
 /// As [`tcp_frame`], with UDP.

@@ -11,7 +11,7 @@ use leuko::source::kernel::blocklist::Rule;
 use leuko::source::kernel::interface::Interface;
 use sensor_ebpf::abi::{Addr, BlockKey};
 
-use support::{Lab, Pattern, Traffic, tcp_frame, udp_frame};
+use support::{Lab, Pattern, Traffic, syn_frame, udp_frame};
 
 use crate::Bench;
 use crate::frames::{ethernet, ipv4, ipv6};
@@ -88,11 +88,7 @@ fn spared(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     let (from, to_port) = ((from.octets(), 40_000), (host.octets(), 9));
     let kinds = [
-        Refused {
-            what: "a connection request",
-            frame: tcp_frame(to, from, to_port, 2, 0),
-            counter: ("Tcp", "OutRsts"),
-        },
+        Refused { what: "a connection request", frame: syn_frame(to, from, to_port), counter: ("Tcp", "OutRsts") },
         Refused { what: "a datagram", frame: udp_frame(to, from, to_port, 18), counter: ("Udp", "NoPorts") },
     ];
     let mut source = bench.product(65_536)?;
