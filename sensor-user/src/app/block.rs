@@ -36,7 +36,7 @@ pub fn block(config: &Config, args: &BlockArgs) -> Result<ExitCode> {
         ..who()
     };
     let answer = ask(config, async |client| client.block(&request).await)?;
-    print(told("blocked", &answer, args.json)?.as_bytes())
+    print(told(BLOCKED, &answer, args.json)?.as_bytes())
 }
 
 /// Has the running sensor lift blocks.
@@ -49,7 +49,7 @@ pub fn unblock(config: &Config, args: &UnblockArgs) -> Result<ExitCode> {
     if answer.blocks.is_empty() {
         bail!("nothing of {} is blocked; `leuko blocks` shows what is", args.network);
     }
-    print(told("no longer blocked", &answer, args.json)?.as_bytes())
+    print(told(UNBLOCKED, &answer, args.json)?.as_bytes())
 }
 
 /// Shows what is blocked.
@@ -91,7 +91,11 @@ fn lines(blocks: &[BlockLine]) -> Result<String> {
     Ok(text)
 }
 
-fn told(what: &str, answer: &Answer, json: bool) -> Result<String> {
+/// What has become of a block, and what that means for its end.
+const BLOCKED: [&str; 2] = ["blocked", "until"];
+const UNBLOCKED: [&str; 2] = ["no longer blocked", "which was to last until"];
+
+fn told([what, end]: [&str; 2], answer: &Answer, json: bool) -> Result<String> {
     if json {
         return lines(&answer.blocks);
     }
@@ -99,7 +103,7 @@ fn told(what: &str, answer: &Answer, json: bool) -> Result<String> {
     let before = answer.was_until.map(|until| format!("; it was until {}", timestamp(until))).unwrap_or_default();
     for block in answer.blocks.iter().filter_map(BlockLine::block) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{what}: {} ({}), until {}{before}", block.target, block.measure, block.until);
+        let _ = writeln!(text, "{what}: {} ({}), {end} {}{before}", block.target, block.measure, block.until);
     }
     for sentence in &answer.still {
         let _ = writeln!(text, "but {sentence}");
@@ -191,9 +195,9 @@ mod tests {
     fn what_stays_blocked_is_told() {
         let still = vec!["203.0.113.7 on the list drop stays blocked".to_owned()];
         let answer = Answer { blocks: vec![line("203.0.113.7", true, 0)], still, ..Answer::default() };
-        let text = told("no longer blocked", &answer, false).unwrap();
+        let text = told(UNBLOCKED, &answer, false).unwrap();
         assert!(text.ends_with("\nbut 203.0.113.7 on the list drop stays blocked\n"), "{text}");
-        assert_eq!(told("", &answer, true).unwrap().lines().count(), 1);
+        assert_eq!(told(UNBLOCKED, &answer, true).unwrap().lines().count(), 1);
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
         let answer =
             Answer { blocks: vec![line("203.0.113.7", true, 0)], was_until: Some(8200.0), ..Answer::default() };
         assert_eq!(
-            told("blocked", &answer, false).unwrap(),
+            told(BLOCKED, &answer, false).unwrap(),
             "blocked: 203.0.113.7 (drop), until 1970-01-01T01:16:40.000Z; it was until 1970-01-01T02:16:40.000Z\n"
         );
     }

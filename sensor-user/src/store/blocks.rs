@@ -83,7 +83,8 @@ fn put(db: &Transaction<'_>, block: &Block, now: Timestamp) -> Result<()> {
         .execute([&block.target.to_string(), &body])?;
     let action = if block.enforced { "block" } else { "would_block" };
     let until = block.until;
-    note(db, &line.by, action, block, &format!("{}, until {until}: {}", block.measure, block.reason), now)
+    let why = if block.reason.is_empty() { String::new() } else { format!(": {}", block.reason) };
+    note(db, &line.by, action, block, &format!("{}, until {until}{why}", block.measure), now)
 }
 
 fn lift(db: &Transaction<'_>, block: &Block, ending: &Ending, now: Timestamp) -> Result<()> {
